@@ -1,0 +1,29 @@
+{#- dbt takes any --vars without a word: a misspelled name would leave the default in force. -#}
+{% macro check_vars() %}
+  {%- set known = ['data_dir', 'training_end_date', 'min_interactions'] -%}
+  {%- for name in invocation_args_dict.get('vars', {}) if name not in known -%}
+    {{ exceptions.raise_compiler_error(
+      "unknown var '" ~ name ~ "': the vars of this project are " ~ known | join(', ') ~ "."
+    ) }}
+  {%- endfor -%}
+  {%- set minimum = var('min_interactions') -%}
+  {%- if minimum is boolean or minimum is not integer or minimum < 1 -%}
+    {{ exceptions.raise_compiler_error(
+      "min_interactions is '" ~ minimum ~ "': it must be a whole number from 1 on, such as 5."
+    ) }}
+  {%- endif -%}
+  {%- set day = var('training_end_date') | string -%}
+  {%- if not modules.re.fullmatch('\d{4}-\d{2}-\d{2}', day) or not is_day(day) -%}
+    {{ exceptions.raise_compiler_error(
+      "training_end_date is '" ~ day ~ "': it must be a day such as 2020-09-08."
+    ) }}
+  {%- endif -%}
+{% endmacro %}
+
+{#- strptime would raise a traceback; jinja has no try. -#}
+{% macro is_day(day) %}
+  {%- set year, month, number = day[:4] | int, day[5:7] | int, day[8:] | int -%}
+  {%- set leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) -%}
+  {%- set days = [31, 29 if leap else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] -%}
+  {{ return(year > 0 and 1 <= month <= 12 and 1 <= number <= days[month - 1]) }}
+{% endmacro %}

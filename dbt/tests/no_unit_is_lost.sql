@@ -1,0 +1,24 @@
+-- The lines hold every unit that was read and whose customer and article are
+-- known: no row got lost or doubled on the way.
+with read_units as (
+
+    select count(*) as units
+    from {{ ref('transactions_staging') }}
+    where
+        customer_id in (select customer_id from {{ ref('customers_staging') }})
+        and article_id in (select article_id from {{ ref('articles_staging') }})
+
+),
+
+line_units as (
+
+    select coalesce(sum(quantity), 0) as units from {{ ref('purchase_lines') }}
+
+)
+
+select
+    read_units.units as read_units,
+    line_units.units as line_units
+from read_units
+cross join line_units
+where read_units.units <> line_units.units
