@@ -11,6 +11,7 @@ import argparse
 import csv
 import datetime
 import gzip
+import json
 import os
 import re
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 import duckdb
 
 from engine import connect, identifier, literal, memory_limit, path_literal, rows_scanned
+from lineage import FORMAT, STAGE_1, LineageError, file_identity, hold, write_record
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,20 @@ class CsvFile:
                 f"{self.path} does not end with a newline, so its last line may be cut off: download the file again."
             )
 
+    def identity(self):
+        """The file's content hash; counts its lines on the way, where a line is surely a row."""
+        lines = quotes = 0
+
+        def count(block):
+            nonlocal lines, quotes
+            lines += block.count(b"\n")
+            quotes += block.count(b'"')
+
+        identity = file_identity(self.path, count)
+        # Inside quotes a newline is text, and a .gz file shows none: DuckDB's count stands alone then.
+        self.lines = lines if quotes == 0 and self.path.suffix != ".gz" else None
+        return identity
+
     def scan(self, lenient, as_text=()):
         """The read_csv call. Everything is said and nothing guessed; `lenient` skips what does not parse."""
         types = ", ".join(
@@ -265,30 +281,30 @@ class CsvFile:
         )
 
     def reject_bad_rows(self, con, refusal, rejects, max_bad_rows):
-        """Append the bad rows to `rejects`; more than `max_bad_rows` of them is an error.
+        """Append (file, line, column, reason, text) of each bad row to `rejects`.
 
-        Returns the number of rows in the file. Python finds the lines, DuckDB drops the rows: they
-        have to agree on how many.
+        More than `max_bad_rows` in all is an error. Returns the number of good rows. Python finds
+        the lines and DuckDB drops the rows: they have to agree on how many.
         """
-        bad = total = 0
+        good = bad = 0
         for line_number, text, column, reason in read_rows(self.path, self.header, self.kinds):
-            total += 1
             if reason is None:
+                good += 1
                 continue
             bad += 1
-            where = f"{self.path}, line {line_number}" + (f", column {column}" if column else "")
-            if bad > max_bad_rows:
-                more = f"more than {max_bad_rows} bad rows, the last at " if max_bad_rows else ""
+            rejects.append((self.path.name, line_number, column or "", reason, text.rstrip("\r\n")))
+            if len(rejects) > max_bad_rows:
+                place = f"{self.path}, line {line_number}" + (f", column {column}" if column else "")
+                more = f" (bad row {len(rejects)} of the {max_bad_rows} allowed)" if max_bad_rows else ""
                 raise DatasetError(
-                    f"{more}{where}: {reason}. Mend the file, or raise --max-bad-rows to put such lines aside in rejects.csv."
+                    f"{place}: {reason}{more}; mend the file, or raise --max-bad-rows to put such lines aside."
                 )
-            rejects.append((self.path.name, line_number, column, reason, text.rstrip("\r\n")))
-        good = con.execute(f"select count(*) from {self.scan(True)} where {self.valid()}").fetchone()[0]
-        if bad == 0 or good + bad != total:
+        (agreed,) = con.sql(f"select count(*) from {self.scan(True)} where {self.valid()}").fetchall()[0]
+        if bad == 0 or agreed != good:
             raise DatasetError(
                 f"{self.path} has a fault whose line cannot be told ({first_line(refusal)}): download it again."
             )
-        return total
+        return good
 
 
 def keep_condition(fraction, by, seed):
@@ -300,34 +316,45 @@ def keep_condition(fraction, by, seed):
     """
     if fraction == 1:
         return "true"
-    columns = ["customer_id"] if by == "customer" else ["t_dat", "customer_id", "article_id", "price", "sales_channel_id"]
-    key = " || ':' || ".join([literal(seed), *columns])
-    return f"md5({key}) < '{int(fraction * 2**64):016x}'"
+    key = ["customer_id"] if by == "customer" else COLUMNS["transactions_train"]
+    text = " || ':' || ".join([literal(seed), *key])
+    return f"md5({text}) < '{int(fraction * 2**64):016x}'"
 
 
 def write_parquet(con, source, target, keep, as_text, metadata, rejects, max_bad_rows):
-    """Write one CSV file as parquet; returns the numbers of rows read and kept, counted by that very query."""
+    """Write one CSV file as parquet.
+
+    Returns {read, kept, sampled_out, rejected}, the numbers of rows as counted by the very query that
+    writes; read = kept + sampled_out + rejected.
+    """
     metadata_sql = ", ".join(f"{identifier(key)}: {literal(value)}" for key, value in metadata.items())
+    valid = source.valid()
 
     def copy(lenient):
-        valid = source.valid()
         checked = f"({valid}) and {keep}" if lenient else f"case when {valid} then {keep} else error('bad row') end"
-        (kept,) = con.execute(
-            f"copy (select {source.columns()} from {source.scan(lenient, as_text)} where {checked})"
-            f" to {literal(target)} (format parquet, compression zstd, use_tmp_file false, kv_metadata {{{metadata_sql}}})"
-        ).fetchone()
-        return rows_scanned(con), kept
+        ((kept,),) = con.execute(
+            f"copy (select {source.columns()} from {source.scan(lenient, as_text)} where {checked}) to {literal(target)}"
+            f" (format parquet, compression zstd, use_tmp_file false, kv_metadata {{{metadata_sql}}})"
+        ).fetchall()
+        return kept
 
+    known = len(rejects)
     try:
-        return copy(lenient=False)
+        kept = copy(lenient=False)
+        good = rows_scanned(con)
+        if source.lines is not None and good != source.lines - 1:
+            raise duckdb.DataError(f"{source.lines - 1:,} lines after the header and {good:,} rows")
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise DatasetError(f"{target} could not be written ({first_line(error)}).") from error
     except duckdb.Error as error:
-        try:
-            read = source.reject_bad_rows(con, error, rejects, max_bad_rows)
-        except duckdb.Error:
-            raise DatasetError(f"{source.path} cannot be read ({first_line(error)}).") from error
-        return read, copy(lenient=True)[1]
+        good = source.reject_bad_rows(con, error, rejects, max_bad_rows)
+        kept = copy(lenient=True)
+    rejected = len(rejects) - known
+    if good == 0:
+        raise DatasetError(f"{source.path} has a header and no good row: download it again.")
+    if kept > good or (keep == "true" and kept != good):
+        raise DatasetError(f"{target} has {kept:,} rows of {good:,} good ones: report this as a bug.")
+    return {"read": good + rejected, "kept": kept, "sampled_out": good - kept, "rejected": rejected}
 
 
 def first_line(error):
@@ -336,72 +363,113 @@ def first_line(error):
 
 def check_key(con, table, key, path):
     """An id that stands twice in its file would double purchases when stage 2 joins."""
-    row = con.execute(
-        f"select {key}, count(*) from read_parquet({path_literal(table)}) group by 1 having count(*) > 1 order by 1 limit 1"
-    ).fetchone()
-    if row is not None:
-        raise DatasetError(f"{path}: {key} {row[0]!r} stands {row[1]} times in the file: it must be there once.")
+    twice = con.sql(
+        f"select {key}, count(*) from {read_parquet(table)} group by all having count(*) > 1 order by all limit 1"
+    ).fetchall()
+    for value, count in twice:
+        raise DatasetError(f"{path}: {key} {value!r} stands {count} times in the file: it must be there once.")
 
 
-def count_unknown(con, tables, name, key):
-    """The number of kept purchases whose `key` is not in the file `name`."""
-    return con.execute(
-        f"with purchases as (select {key}, count(*) as n from read_parquet({path_literal(tables['transactions_train'])}) group by 1)"
-        f" select coalesce(sum(n), 0)::bigint from purchases anti join read_parquet({path_literal(tables[name])}) using ({key})"
-    ).fetchone()[0]
+def count_unknown(con, tables):
+    """The kept purchases whose customer, article, or either, is not in its file."""
+    purchases = read_parquet(tables["transactions_train"])
+    unknown = {}
+    for name, key in KEYS.items():
+        (unknown[name],) = con.sql(
+            f"select coalesce(sum(n), 0)::bigint from (select {key}, count(*) as n from {purchases} group by all)"
+            f" anti join {read_parquet(tables[name])} using ({key})"
+        ).fetchall()[0]
+    unknown["either"] = sum(unknown.values())
+    if all(unknown.values()):
+        known = " ".join(f"semi join {read_parquet(tables[name])} using ({key})" for name, key in KEYS.items())
+        (joined,) = con.sql(f"select count(*) from {purchases} {known}").fetchall()[0]
+        unknown["either"] = con.sql(f"select count(*) from {purchases}").fetchall()[0][0] - joined
+    return unknown
+
+
+def read_parquet(path):
+    return f"read_parquet({path_literal(path)})"
 
 
 def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_bad_rows=0, limit=None):
     """Write articles, customers and transactions_train into `data_dir`, all three or none.
 
-    Prints the rows read and kept of each file. Raises DatasetError when the input is not as
-    described in the README; the previous output then stays as it was.
+    Prints the rows read and kept of each file, and leaves the same as create_parquet_dataset.json.
+    Raises DatasetError when the input is not as the README describes it, LineageError when another
+    run writes there; the previous output then stays as it was.
     """
     data_dir = Path(data_dir)
-    sources = [CsvFile(data_dir, name) for name in COLUMNS]
-    tables = {source.name: data_dir / f"{source.name}.tmp" for source in sources}
-    con = connect(limit, spill_to=data_dir / ".spill.tmp")
-    con.execute("set enable_profiling = 'no_output'")
-    con.execute("set profiling_coverage = 'ALL'")
-    rejects, report = [], []
+    if not data_dir.is_dir():
+        raise DatasetError(f"the folder {data_dir} is missing: name the one of Kaggle's three files with --data-dir.")
+    held = hold(data_dir)
+    made_with = {"fraction": fraction, "by": by, "seed": seed, "max_bad_rows": max_bad_rows}
+    tables = {name: data_dir / f"{name}.tmp" for name in COLUMNS}
+    rejected_to, rejects = data_dir / "rejects.csv", []
+    con = None
     try:
+        sources = [CsvFile(data_dir, name) for name in COLUMNS]
+        inputs = [source.identity() for source in sources]
+        record = made_with | {"inputs": inputs, "rows": {}}
+        marks = {key: made_with[key] for key in ("fraction", "by", "seed")}
+        marks["lineage"] = json.dumps({"format": FORMAT, "made_by": STAGE_1.removesuffix(".json"), **made_with, "inputs": inputs})
+        con = connect(limit, spill_to=data_dir / ".spill.tmp")
+        con.execute("set enable_profiling = 'no_output'")
+        con.execute("set profiling_coverage = 'ALL'")
+        report = []
         for source in sources:
             print(f"reading {source.path} ({source.path.stat().st_size:,} bytes)", file=sys.stderr)
             started = time.monotonic()
             sampled = source.name == "transactions_train"
-            read, kept = write_parquet(
-                con,
-                source,
-                tables[source.name],
-                keep_condition(fraction, by, seed) if sampled else "true",
-                ("price", "sales_channel_id") if sampled and by == "row" else (),
-                {"fraction": fraction, "by": by, "seed": seed},
-                rejects,
-                max_bad_rows,
-            )
-            if read == 0:
-                raise DatasetError(f"{source.path} has a header and no rows: download it again.")
-            if kept == 0:
+            keep = keep_condition(fraction, by, seed) if sampled else "true"
+            as_text = ("t_dat", "price", "sales_channel_id") if sampled and by == "row" else ()
+            rows = write_parquet(con, source, tables[source.name], keep, as_text, marks, rejects, max_bad_rows)
+            if rows["kept"] == 0:
                 raise DatasetError(
-                    f"no purchase is left of the {read:,} in {source.path} at fraction {fraction}: take a larger fraction or another --seed."
+                    f"no purchase of the {rows['read']:,} in {source.path} is left at fraction {fraction}: take a larger fraction or another --seed."
                 )
-            bytes_written = tables[source.name].stat().st_size
-            report.append((source.name, read, kept, bytes_written, time.monotonic() - started))
-        for source in sources[:2]:
-            check_key(con, tables[source.name], KEYS[source.name], source.path)
-        unknown = {name: count_unknown(con, tables, name, key) for name, key in KEYS.items()}
+            record["rows"][source.name] = rows
+            report.append((source.name, rows, tables[source.name].stat().st_size, time.monotonic() - started))
+            if source.name in KEYS:
+                check_key(con, tables[source.name], KEYS[source.name], source.path)
+        record["unknown"] = count_unknown(con, tables)
+        record["outputs"] = [file_identity(path) | {"name": name} for name, path in tables.items()]
         for name, table in tables.items():
             os.replace(table, data_dir / name)
+        write_rejects(rejected_to, rejects, max_bad_rows)
+        write_record(data_dir / STAGE_1, record)
+    except OSError as error:
+        raise DatasetError(f"{error.filename or data_dir} could not be read or written ({error.strerror}).") from error
     finally:
-        con.close()
+        if con is not None:
+            con.close()
         for table in tables.values():
             table.unlink(missing_ok=True)
-    print(f"{'file':<20}{'rows read':>14}{'rows kept':>14}{'bytes':>16}{'seconds':>9}")
-    for name, read, kept, size, seconds in report:
-        print(f"{name:<20}{read:>14,}{kept:>14,}{size:>16,}{seconds:>9.1f}")
-    for name, count in unknown.items():
-        if count:
-            print(f"{count:,} of the kept purchases name {name} that are not in the {name} file; the dbt join leaves them out.")
+        os.close(held)
+    print_report(report, record["unknown"])
+
+
+def write_rejects(path, rejects, max_bad_rows):
+    """Write the bad rows; without any, a list that an earlier run left is taken away."""
+    if not rejects:
+        path.unlink(missing_ok=True)
+        return
+    temporary = path.with_suffix(".csv.tmp")
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "line", "column", "reason", "text"])
+        writer.writerows(rejects)
+    os.replace(temporary, path)
+
+
+def print_report(report, unknown):
+    print(f"{'file':<19}{'rows read':>12}{'rows kept':>12}{'sampled out':>13}{'rejected':>10}{'bytes':>15}{'seconds':>9}")
+    for name, rows, size, seconds in report:
+        print(
+            f"{name:<19}{rows['read']:>12,}{rows['kept']:>12,}{rows['sampled_out']:>13,}{rows['rejected']:>10,}{size:>15,}{seconds:>9.1f}"
+        )
+    for name in KEYS:
+        if unknown[name]:
+            print(f"{unknown[name]:,} of the kept purchases are of {name} that are not in the {name} file: dbt's join leaves them out.")
 
 
 def parse_fraction(text):
@@ -443,7 +511,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         create_parquet_dataset(args.data_dir, args.fraction, args.by, args.seed, args.max_bad_rows, args.memory_limit)
-    except DatasetError as error:
+    except (DatasetError, LineageError) as error:
         print(f"create_parquet_dataset.py: error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -5,17 +5,16 @@ import tempfile
 from metaflow import FlowSpec, Parameter, current, step
 from metaflow.metaflow_config import DATASTORE_SYSROOT_S3
 
-from dataset import (
-    DatasetError,
+from dataset import DatasetError, check_content, check_dataset, dataset_query, parse_day, scan
+from engine import connect
+from splits import (
+    BATCH_ROWS,
     ParquetTable,
     article_metadata,
-    check_dataset,
-    dataset_query,
-    parse_day,
+    check_for_leaks,
     split_by_date,
     summarize,
 )
-from engine import connect
 
 
 class DataPrepFlow(FlowSpec):
@@ -69,36 +68,54 @@ class DataPrepFlow(FlowSpec):
             raise DatasetError(
                 f"--validation_end_date {self.VALIDATION_END_DATE} is not after --training_end_date {self.TRAINING_END_DATE}: valid would have no day."
             )
-        notice = check_dataset(connect(), self.DATASET, self.training_end_date)
+        self.lineage, notice = check_dataset(connect(), self.DATASET, self.training_end_date)
         if notice:
-            print(notice)
+            print(f"ATTENTION: {notice}")
         self.next(self.get_dataset)
 
     @step
     def get_dataset(self):
-        """Sample if asked, split by date and store the three tables."""
+        """Sample if asked, split by date, prove that nothing leaked and store the three tables."""
         con = connect()
-        query = dataset_query(self.DATASET, self.ROW_SAMPLING, self.SAMPLING_SEED)
+        self.lineage["dataset"] = check_content(self.DATASET, self.lineage)
+        query = dataset_query(con, self.DATASET, self.ROW_SAMPLING, self.SAMPLING_SEED)
         print(f"Fetching rows with query: {query}")
-        example = con.execute(f"select * from ({query}) limit 1").to_arrow_table().to_pylist()
-        if example:
-            print(f"Example row {example[0]}")
+        for row in con.sql(f"from ({query}) limit 1").to_arrow_table().to_pylist():
+            print(f"Example row {row}")
         with tempfile.TemporaryDirectory() as folder:
-            batches = con.execute(query).to_arrow_reader(100_000)
+            batches = con.sql(query).to_arrow_reader(BATCH_ROWS)
             paths = split_by_date(batches, self.training_end_date, self.validation_end_date, folder)
             self.summary = summarize(con, paths)
             rows = {label: split["rows"] for label, split in self.summary.items()}
             if rows["train"] == 0:
-                first, last = con.execute(f"select min(t_dat)::date, max(t_dat)::date from ({dataset_query(self.DATASET, 0, 0)})").fetchone()
+                ((first, last),) = con.sql(
+                    f"select min(t_dat)::date, max(t_dat)::date from {scan(self.DATASET)}"
+                ).fetchall()
                 raise DatasetError(
-                    f"no row is left to train on before {self.TRAINING_END_DATE} (valid until {self.VALIDATION_END_DATE}; {sum(rows.values()):,} rows in all;"
-                    f" the data set has {first} to {last}, sampled at {self.ROW_SAMPLING or 100} percent): keep all rows with --row_sampling 0, or set the dates within these days."
+                    f"no row to train on before {self.TRAINING_END_DATE} (validation_end_date {self.VALIDATION_END_DATE});"
+                    f" the data set has the days {first} to {last}, of which --row_sampling {self.ROW_SAMPLING} kept"
+                    f" {sum(rows.values()):,} rows: take all with --row_sampling 0, or dates within these days."
                 )
-            print(f"# {rows['train']:,} events in the training set, {rows['valid']:,} for validation, {rows['test']:,} for test")
+            print(
+                f"# {rows['train']:,} events in the training set,"
+                f" {rows['valid']:,} for validation, {rows['test']:,} for test"
+            )
             for label in ("valid", "test"):
                 if rows[label] == 0:
-                    print(f"ATTENTION: {label} IS EMPTY, no row of the data set lies in its days; it is stored as a table without rows")
+                    print(f"ATTENTION: {label} IS EMPTY: the data set has no row of its days; it is stored without rows")
             self.item_id_2_meta = article_metadata(con, paths)
+            everything = self.ROW_SAMPLING in (0, 100)
+            self.leak_check = check_for_leaks(
+                con,
+                paths,
+                self.training_end_date,
+                self.validation_end_date,
+                self.lineage.get("vars", {}).get("min_interactions", 1) if everything else 0,
+                {column for meta in self.item_id_2_meta.values() for column in meta},
+            )
+            for rule, verdict in self.leak_check.items():
+                if verdict != "passed":
+                    raise DatasetError(f"the split leaks: '{rule}' is {verdict}; report this as a bug.")
             tables = {label: ParquetTable(path) for label, path in paths.items()}
         self.label_to_dataset = tables
         # The two small ones once more: who reads one of them need not load train.

@@ -1,17 +1,15 @@
-"""The data set that stage 2 leaves: is it fit to train on, and its split by date into three tables."""
+"""The data set that stage 2 leaves: its columns, how it is read, and whether it is fit to train on."""
 
 import datetime
-import functools
-import io
+import json
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from metaflow.exception import MetaflowException
 
 from engine import literal, path_literal
+from lineage import STAGE_1, STAGE_2, LineageError, check_identity, file_identity, read_record
 
 # Columns of filtered_dataframe, in their order: the published interface.
 SCHEMA = pa.schema(
@@ -44,11 +42,13 @@ SCHEMA = pa.schema(
 )
 ARTICLE_COLUMNS = SCHEMA.names[:13]
 TEXT_COLUMNS = [field.name for field in SCHEMA if pa.types.is_string(field.type)]
-SQL_TYPES = {pa.int64(): "bigint", pa.float64(): "double", pa.string(): "varchar", pa.timestamp("us"): "timestamp"}
-# A row group holds one dictionary for each text column. The larger the group, the fewer times the
-# 64-character ids are written, and the more rows wait in memory for it to fill.
-ROWS_PER_GROUP = 2_000_000
-ROWS_PER_PROGRESS_LINE = 5_000_000
+SQL_TYPES = {
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.string(): "VARCHAR",
+    pa.timestamp("us"): "TIMESTAMP",
+}
+DBT_RUN = "`cd dbt && dbt run`"
 
 
 class DatasetError(MetaflowException):
@@ -70,154 +70,113 @@ def scan(path):
     return f"read_parquet({path_literal(path)})"
 
 
-def check_dataset(con, path, training_end_date):
-    """Refuse a data set that is missing, damaged, empty or filtered with knowledge of later days.
-
-    Returns a sentence to print when the file does not say how it was filtered, else None.
-    """
-    if not Path(path).exists():
-        raise DatasetError(f"the data set {path} is missing: make it with `cd dbt && dbt run`, or name it with --dataset.")
-    try:
-        columns = [row[0] for row in con.execute(f"describe select * from {scan(path)}").fetchall()]
-        (rows,) = con.execute(f"select count(*) from {scan(path)}").fetchone()
-    except duckdb.Error as error:
-        raise DatasetError(f"the data set {path} is no parquet file that can be read ({str(error).splitlines()[0]}): make it again with `cd dbt && dbt run`.") from error
-    missing = [name for name in SCHEMA.names if name not in columns]
-    if missing:
-        raise DatasetError(f"the data set {path} lacks the column {', '.join(missing)}: make it again with `cd dbt && dbt run`.")
-    if rows == 0:
-        raise DatasetError(
-            f"the data set {path} has no row: take an earlier first purchase into account with a later training_end_date or a smaller min_interactions in dbt."
-        )
-    marks = con.execute(
-        f"select distinct decode(value) from parquet_kv_metadata({path_literal(path)}) where decode(key) = 'training_end_date'"
-    ).fetchall()
-    if marks:
-        filtered_with = parse_day("training_end_date of the data set", max(mark for (mark,) in marks))
-        if filtered_with > training_end_date:
-            raise DatasetError(
-                f"the data set {path} was filtered with training_end_date {filtered_with:%Y-%m-%d}, later than this run's {training_end_date:%Y-%m-%d}, so later days decided who is in it:"
-                f" run dbt again with --vars '{{training_end_date: {training_end_date:%Y-%m-%d}}}'."
-            )
-        return None
-    (late,) = con.execute(
-        f"select count(*) from (select customer_id from {scan(path)} group by 1 having min(t_dat) >= {literal(training_end_date)}::timestamp)"
-    ).fetchone()
-    if late:
-        raise DatasetError(
-            f"the data set {path} does not say how it was filtered, and {late:,} of its customers bought nothing before {training_end_date:%Y-%m-%d}, so later days decided who is in it:"
-            f" filter it with training_end_date {training_end_date:%Y-%m-%d} or earlier."
-        )
-    return f"{path} does not say how it was filtered; its rows were checked: every customer bought something before {training_end_date:%Y-%m-%d}."
-
-
-def dataset_query(path, row_sampling, sampling_seed):
+def dataset_query(con, path, row_sampling=0, sampling_seed=0):
     """SQL for the rows of the run, with the types of SCHEMA whatever engine wrote them.
 
     The seeded Bernoulli sample is the same for any number of threads.
     """
-    columns = ", ".join(f"cast({field.name} as {SQL_TYPES[field.type]}) as {field.name}" for field in SCHEMA)
+    types = dict(con.sql(f"select column_name, column_type from (describe from {scan(path)})").fetchall())
+    columns = ", ".join(
+        field.name
+        if types[field.name] == SQL_TYPES[field.type]
+        else f"cast({field.name} as {SQL_TYPES[field.type]}) as {field.name}"
+        for field in SCHEMA
+    )
     sample = f" using sample {row_sampling} percent (bernoulli, {sampling_seed})" if row_sampling else ""
     return f"select {columns} from {scan(path)}{sample}"
 
 
-class ParquetTable:
-    """A table as parquet bytes, which unpickles as a plain pyarrow.Table.
+def check_dataset(con, path, training_end_date):
+    """Refuse a data set that is missing, damaged, empty, of another run, or filtered with later days.
 
-    The one who reads the artifact needs pyarrow and nothing of this project, and the step that
-    stores it never holds the table. Text columns load dictionary-encoded (pandas: category), which
-    takes a third of the memory of plain strings.
+    Returns (lineage, notice): what is recorded of the data set's making, {} where nothing is, and then
+    a sentence that says so, else None. The content hash is left to check_content().
     """
-
-    def __init__(self, path):
-        self.data = Path(path).read_bytes()
-
-    def __reduce__(self):
-        return functools.partial(pq.read_table, read_dictionary=TEXT_COLUMNS), (io.BytesIO(self.data),)
-
-
-class TableWriter:
-    """Writes record batches as one parquet file with few, large row groups."""
-
-    def __init__(self, path):
-        self._writer = pq.ParquetWriter(
-            path, SCHEMA, compression="zstd", dictionary_pagesize_limit=1 << 30
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"the data set {path} is missing: make it with {DBT_RUN}, or name it with --dataset.")
+    try:
+        columns = {name for (name,) in con.sql(f"select column_name from (describe from {scan(path)})").fetchall()}
+        ((rows,),) = con.sql(f"select count(*) from {scan(path)}").fetchall()
+        marks = dict(
+            con.sql(
+                f"select decode(key), max(decode(value)) from parquet_kv_metadata({path_literal(path)})"
+                " where decode(key) in ('training_end_date', 'lineage') group by all"
+            ).fetchall()
         )
-        self._waiting, self._rows_waiting = [], 0
-
-    def write(self, batch):
-        self._waiting.append(batch)
-        self._rows_waiting += batch.num_rows
-        if self._rows_waiting >= ROWS_PER_GROUP:
-            self._flush()
-
-    def _flush(self):
-        self._writer.write_table(pa.Table.from_batches(self._waiting, SCHEMA), row_group_size=2 * ROWS_PER_GROUP)
-        self._waiting, self._rows_waiting = [], 0
-
-    def close(self):
-        if self._waiting:
-            self._flush()
-        self._writer.close()
-
-
-def split_by_date(batches, training_end_date, validation_end_date, folder):
-    """Write the rows into train, valid and test by their day, each in the order it came.
-
-    train: t_dat < training_end_date; valid: training_end_date <= t_dat < validation_end_date;
-    test: validation_end_date <= t_dat. All three are written, empty or not.
-
-    Returns the paths of the three parquet files in `folder`, by label.
-    """
-    paths = {label: Path(folder) / f"{label}.parquet" for label in ("train", "valid", "test")}
-    writers = {label: TableWriter(path) for label, path in paths.items()}
-    bounds = {
-        "train": (datetime.datetime.min, training_end_date),
-        "valid": (training_end_date, validation_end_date),
-        "test": (validation_end_date, datetime.datetime.max),
-    }
-    rows = 0
-    for batch in batches:
-        if batch.num_rows == 0:
-            continue
-        days = batch.column("t_dat")
-        first, last = pc.min_max(days).as_py().values()
-        for label, (start, end) in bounds.items():
-            if start <= first and last < end:
-                writers[label].write(batch)
-            elif first < end and start <= last:
-                writers[label].write(batch.filter(pc.and_(pc.greater_equal(days, start), pc.less(days, end))))
-        if rows // ROWS_PER_PROGRESS_LINE < (rows := rows + batch.num_rows) // ROWS_PER_PROGRESS_LINE:
-            print(f"{rows:,} rows")
-    for writer in writers.values():
-        writer.close()
-    return paths
-
-
-def summarize(con, paths):
-    """Rows, units, customers, articles, first and last day of each split."""
-    columns = ["rows", "units", "customers", "articles", "first_day", "last_day"]
-    return {
-        label: dict(
-            zip(
-                columns,
-                con.execute(
-                    "select count(*), coalesce(sum(quantity), 0)::bigint, count(distinct customer_id),"
-                    f" count(distinct article_id), min(t_dat)::date, max(t_dat)::date from {scan(path)}"
-                ).fetchone(),
-                strict=True,
-            )
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise DatasetError(f"the data set {path} cannot be read as parquet ({reason}): make it again with {DBT_RUN}.") from error
+    missing = [name for name in SCHEMA.names if name not in columns]
+    if missing:
+        raise DatasetError(f"the data set {path} lacks the column {', '.join(missing)}: make it again with {DBT_RUN}.")
+    if rows == 0:
+        raise DatasetError(
+            f"the data set {path} has no row: run dbt again with a later training_end_date or a smaller min_interactions."
         )
-        for label, path in paths.items()
-    }
+    lineage = check_chain(path, json.loads(marks.get("lineage", "{}")))
+    if "training_end_date" not in marks:
+        check_rows(con, path, training_end_date)
+        return lineage, (
+            f"{path} does not say what made it (another engine?), so its rows were checked:"
+            f" every customer bought something before {training_end_date:%Y-%m-%d}"
+        )
+    filtered_until = parse_day("training_end_date of the data set", marks["training_end_date"])
+    if filtered_until > training_end_date:
+        raise DatasetError(
+            f"the data set {path} was filtered with training_end_date {filtered_until:%Y-%m-%d}, later than this run's"
+            f" {training_end_date:%Y-%m-%d}, so later days decided who is in it: run dbt again with"
+            f" --vars '{{training_end_date: \"{training_end_date:%Y-%m-%d}\"}}'."
+        )
+    return lineage, None if "outputs" in lineage else f"{path} has no {STAGE_2} beside it, so damage would not be seen"
 
 
-def article_metadata(con, paths):
-    """str(article_id) -> dict of the 13 article columns, for every article of the tables.
+def check_chain(path, inside):
+    """Refuse a file that was made from other files than those beside it.
 
-    Nothing of a purchase is in it: neither a customer nor a price of the test weeks.
+    `inside` is the lineage that the file itself carries. Returns the record beside the file, `inside`
+    where there is none.
     """
-    columns = ", ".join(ARTICLE_COLUMNS)
-    everywhere = " union all ".join(f"select {columns} from {scan(path)}" for path in paths.values())
-    rows = con.execute(f"select distinct {columns} from ({everywhere}) order by article_id").to_arrow_table().to_pylist()
-    return {str(row["article_id"]): row for row in rows}
+    try:
+        record = read_record(path.parent / STAGE_2, DBT_RUN)
+        stage_1 = read_record(path.parent / STAGE_1, "`python create_parquet_dataset.py`")
+    except LineageError as error:
+        raise DatasetError(str(error)) from None
+    if record is None or record["outputs"][0]["name"] != path.name:
+        return inside
+    outside = {key: record[key] for key in ("vars", "create_parquet_dataset")}
+    if inside != outside:
+        raise DatasetError(f"the data set {path} is not the file that {STAGE_2} beside it tells of: run {DBT_RUN} again.")
+    if stage_1 is not None and stage_1 != record["create_parquet_dataset"]:
+        made_from = record["create_parquet_dataset"] or {}
+        differing = [key for key in ("fraction", "by", "seed") if made_from.get(key) != stage_1[key]]
+        what = ", ".join(f"{key} {made_from.get(key)} instead of {stage_1[key]}" for key in differing) or "other content"
+        raise DatasetError(
+            f"the data set {path} was made from another transactions_train than the one beside it ({what}): run {DBT_RUN} again."
+        )
+    return record
+
+
+def check_rows(con, path, training_end_date):
+    """Refuse rows of customers who bought nothing before training_end_date: later days let them in."""
+    ((late,),) = con.sql(
+        f"select count(*) from (select customer_id from {scan(path)} group by all"
+        f" having min(t_dat) >= timestamp {literal(training_end_date)})"
+    ).fetchall()
+    if late:
+        raise DatasetError(
+            f"the data set {path} does not say how it was filtered, and {late:,} of its customers bought nothing before"
+            f" {training_end_date:%Y-%m-%d}, so later days decided who is in it: filter it with that training_end_date or an earlier one."
+        )
+
+
+def check_content(path, lineage):
+    """The identity of the data set's files; refuses a content other than the recorded one."""
+    path = Path(path)
+    if "outputs" not in lineage:
+        return [file_identity(part) for part in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+    try:
+        check_identity(path, lineage["outputs"][0], DBT_RUN)
+    except LineageError as error:
+        raise DatasetError(str(error)) from None
+    return lineage["outputs"]

@@ -9,9 +9,7 @@
   {% if config.get('contract').enforced %}
     {{ get_assert_columns_equivalent(sql) }}
   {% endif %}
-  {% call statement('main') %}
-    {{ adapter.dispatch('write_parquet', 'hm')(sql, location) }}
-  {% endcall %}
+  {{ adapter.dispatch('write_parquet', 'hm')(sql, location) }}
   {% call statement('read_back') %}
     create or replace view {{ this }} as
     select * from {{ adapter.dispatch('read_parquet', 'hm')(location) }}
@@ -25,38 +23,47 @@
   {{ exceptions.raise_compiler_error(target.type ~ ' writes tables, no parquet files') }}
 {% endmacro %}
 
-{#- What made the rows: the vars, and what stage 1 noted in its file. -#}
-{% macro made_with() %}
-  {%- set notes = {
-    'training_end_date': var('training_end_date'),
+{#- The file carries what made it: the vars, and what stage 1 says of its three files. -#}
+{% macro duckdb__write_parquet(sql, location) %}
+  {%- set inputs = fromjson(inputs_lineage()) or {} -%}
+  {%- set vars = {
+    'training_end_date': var('training_end_date') | string,
     'min_interactions': var('min_interactions'),
   } -%}
-  {%- set noted = run_query(
-    "select decode(key), decode(value) from parquet_kv_metadata('"
-    ~ glob_free(var('data_dir') ~ '/transactions_train') ~ "')"
-  ) -%}
-  {%- for key, value in noted.rows if key in ('fraction', 'by', 'seed') -%}
-    {%- do notes.update({key: value}) -%}
+  {%- set record = {'vars': vars, 'create_parquet_dataset': inputs} -%}
+  {%- set marks = dict(vars, lineage=tojson(record, sort_keys=true)) -%}
+  {%- for name in ('fraction', 'by', 'seed') if name in inputs -%}
+    {%- do marks.update({name: inputs[name]}) -%}
   {%- endfor -%}
-  {{ return(notes) }}
+  {% call statement('main') %}
+    copy ({{ sql }})
+    to {{ string_literal(location ~ '.tmp') }} (
+      format parquet, compression zstd, use_tmp_file false, kv_metadata {
+        {%- for key, value in marks | items %}
+        "{{ key }}": {{ string_literal(value) }}{{ "," if not loop.last }}
+        {%- endfor %}
+      }
+    )
+  {% endcall %}
+  {%- do run_query(
+    'select publish(' ~ string_literal(location ~ '.tmp') ~ ', ' ~ string_literal(location) ~ ', '
+    ~ string_literal(tojson(record)) ~ ')'
+  ) -%}
 {% endmacro %}
 
-{% macro duckdb__write_parquet(sql, location) %}
-  copy ({{ sql }})
-  to {{ string_literal(location) }} (
-    format parquet, compression zstd, use_tmp_file true, kv_metadata {
-      {%- for key, value in made_with() | items %}
-      "{{ key }}": {{ string_literal(value) }}{{ "," if not loop.last }}
-      {%- endfor %}
-    }
-  )
+{% macro duckdb__read_parquet(location) -%}
+  {#- A bracket or a star in the folder's name is no pattern. -#}
+  read_parquet({{ string_literal(modules.re.sub('([*?\\[])', '[\\1]', location)) }})
+{%- endmacro %}
+
+{% macro spark__write_parquet(sql, location) %}
+  {% call statement('main') %}
+    insert overwrite directory {{ dbt.string_literal(dbt.escape_single_quotes(location)) }}
+    using parquet options (compression 'zstd')
+    {{ sql }}
+  {% endcall %}
 {% endmacro %}
 
-{% macro duckdb__read_parquet(location) %}read_parquet('{{ glob_free(location) }}'){% endmacro %}
+{% macro spark__read_parquet(location) %}parquet.`{{ location | replace('`', '``') }}`{% endmacro %}
 
 {% macro string_literal(value) %}'{{ value | string | replace("'", "''") }}'{% endmacro %}
-
-{#- The inside of a SQL string for one path: a bracket or a star in it is no pattern. -#}
-{% macro glob_free(path) %}
-  {{- return(modules.re.sub('([*?\\[])', '[\\1]', path) | replace("'", "''")) -}}
-{% endmacro %}

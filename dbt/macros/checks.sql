@@ -20,6 +20,21 @@
   {%- endif -%}
 {% endmacro %}
 
+{#- Refuse files that stage 1 did not write together, before anything reads them. -#}
+{% macro check_inputs() %}
+  {%- if execute -%}{%- do inputs_lineage() -%}{%- endif -%}
+{% endmacro %}
+
+{#- What stage 1 recorded of its three files, as JSON text; 'null' where nothing did. -#}
+{% macro inputs_lineage() %}
+  {{- return(adapter.dispatch('inputs_lineage', 'hm')()) -}}
+{% endmacro %}
+{% macro default__inputs_lineage() %}{{ return('null') }}{% endmacro %}
+{% macro duckdb__inputs_lineage() %}
+  {%- set answer = run_query('select inputs_lineage(' ~ string_literal(var('data_dir')) ~ ')') -%}
+  {{- return(answer.columns[0][0]) -}}
+{% endmacro %}
+
 {#- strptime would raise a traceback; jinja has no try. -#}
 {% macro is_day(day) %}
   {%- set year, month, number = day[:4] | int, day[5:7] | int, day[8:] | int -%}

@@ -1,0 +1,53 @@
+"""An order-independent hash of a table's rows: equal rows, equal fingerprint, whatever engine wrote them."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_NULL = np.uint64(0x9E3779B97F4A7C15)
+_ROWS = 500_000  # at a time: the arrays of a batch stay in the processor's cache or near it
+
+
+def fingerprint(path, schema):
+    """The fingerprint of the parquet file's rows, as 16 hex digits.
+
+    Each cell becomes 64 bits (whole numbers and days as they are, floats by their bits, text by
+    pandas.util.hash_array, the null one constant), a row the sum of its cells times one odd number
+    per column, mixed (the finalizer of splitmix64, Steele et al. 2014), and the table the sum of
+    its rows modulo 2**64: so neither the order of the rows nor how they were split over files or
+    batches matters, and a row that stands twice counts twice.
+    """
+    factors = np.random.default_rng(0).integers(1, 2**63, len(schema), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    text = [field.name for field in schema if pa.types.is_string(field.type)]
+    known = {}  # column -> (dictionary, its hashes): one row group after the other has the same one
+    total = np.uint64(0)
+    with np.errstate(over="ignore"), pq.ParquetFile(path, read_dictionary=text) as file:
+        for batch in file.iter_batches(_ROWS):
+            rows = np.zeros(batch.num_rows, np.uint64)
+            for name, factor in zip(schema.names, factors, strict=True):
+                rows += _cells(batch.column(name), name, known) * factor
+            rows ^= rows >> np.uint64(30)
+            rows *= np.uint64(0xBF58476D1CE4E5B9)
+            rows ^= rows >> np.uint64(27)
+            rows *= np.uint64(0x94D049BB133111EB)
+            rows ^= rows >> np.uint64(31)
+            total += rows.sum(dtype=np.uint64)
+    return f"{int(total):016x}"
+
+
+def _cells(column, name, known):
+    """64 bits for each cell of an Arrow array."""
+    if pa.types.is_dictionary(column.type):
+        if name not in known or not known[name][0].equals(column.dictionary):
+            texts = column.dictionary.to_numpy(zero_copy_only=False)
+            known[name] = column.dictionary, pd.util.hash_array(texts, categorize=False)
+        cells = known[name][1][column.indices.fill_null(0).to_numpy()] if len(column.dictionary) else None
+    elif pa.types.is_floating(column.type):
+        cells = (column.fill_null(0).to_numpy(zero_copy_only=False) + 0.0).view(np.uint64)  # -0.0 is 0.0
+    else:
+        cells = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).view(np.uint64)
+    if column.null_count:
+        nulls = column.is_null().to_numpy(zero_copy_only=False)
+        cells = np.full(len(column), _NULL) if cells is None else np.where(nulls, _NULL, cells)
+    return cells

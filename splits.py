@@ -1,0 +1,174 @@
+"""The split by date: three tables, what they hold, and the proof that no later day touched train."""
+
+import datetime
+import functools
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dataset import ARTICLE_COLUMNS, SCHEMA, TEXT_COLUMNS, scan
+from engine import literal
+from fingerprint import fingerprint
+
+# A row group holds one dictionary for each text column. The larger the group, the fewer times the
+# 64-character ids are written, and the more rows wait in memory for it to fill.
+ROWS_PER_GROUP = 2_000_000
+BATCH_ROWS = 100_000
+ROWS_PER_PROGRESS_LINE = 5_000_000
+
+
+class ParquetTable:
+    """A table as parquet bytes, which unpickles as a plain pyarrow.Table.
+
+    The one who reads the artifact needs pyarrow and nothing of this project, and the step that
+    stores it never holds the table. Text columns load dictionary-encoded (pandas: category), which
+    takes a third of the memory of plain strings.
+    """
+
+    def __init__(self, path):
+        self.data = Path(path).read_bytes()
+
+    def __reduce__(self):
+        return functools.partial(pq.read_table, read_dictionary=TEXT_COLUMNS), (io.BytesIO(self.data),)
+
+
+class TableWriter:
+    """Writes record batches as one parquet file with few, large row groups."""
+
+    def __init__(self, path):
+        self._writer = pq.ParquetWriter(
+            path, SCHEMA, compression="zstd", dictionary_pagesize_limit=1 << 30
+        )
+        self._waiting, self._rows_waiting = [], 0
+
+    def write(self, batch):
+        self._waiting.append(batch)
+        self._rows_waiting += batch.num_rows
+        if self._rows_waiting >= ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self):
+        self._writer.write_table(pa.Table.from_batches(self._waiting, SCHEMA), row_group_size=2 * ROWS_PER_GROUP)
+        self._waiting, self._rows_waiting = [], 0
+
+    def close(self):
+        if self._waiting:
+            self._flush()
+        self._writer.close()
+
+
+def split_by_date(batches, training_end_date, validation_end_date, folder):
+    """Write the rows into train, valid and test by their day, each in the order it came.
+
+    train: t_dat < training_end_date; valid: training_end_date <= t_dat < validation_end_date;
+    test: validation_end_date <= t_dat. All three are written, empty or not.
+
+    Returns the paths of the three parquet files in `folder`, by label.
+    """
+    paths = {label: Path(folder) / f"{label}.parquet" for label in ("train", "valid", "test")}
+    writers = {label: TableWriter(path) for label, path in paths.items()}
+    bounds = {
+        "train": (datetime.datetime.min, training_end_date),
+        "valid": (training_end_date, validation_end_date),
+        "test": (validation_end_date, datetime.datetime.max),
+    }
+    rows = 0
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        days = batch.column("t_dat")
+        first, last = pc.min_max(days).as_py().values()
+        for label, (start, end) in bounds.items():
+            if start <= first and last < end:
+                writers[label].write(batch)
+            elif first < end and start <= last:
+                writers[label].write(batch.filter(pc.and_(pc.greater_equal(days, start), pc.less(days, end))))
+        if rows // ROWS_PER_PROGRESS_LINE < (rows := rows + batch.num_rows) // ROWS_PER_PROGRESS_LINE:
+            print(f"{rows:,} rows")
+    for writer in writers.values():
+        writer.close()
+    return paths
+
+
+def summarize(con, paths):
+    """What each split holds, by label: rows, units, customers, articles, first_day, last_day, fingerprint.
+
+    For valid and test also what train has never seen: new_customers and new_articles, and the rows
+    that they are in. Leaves the tables train_customers (customer_id, lines) and train_articles
+    (article_id) in `con`.
+    """
+    train = scan(paths["train"])
+    con.execute(
+        f"create or replace temp table train_customers as select customer_id, count(*) as lines from {train} group by all"
+    )
+    con.execute(f"create or replace temp table train_articles as select distinct article_id from {train}")
+    summary = {}
+    for label, path in paths.items():
+        counts = {
+            "rows": "count(*)",
+            "units": "coalesce(sum(quantity), 0)::bigint",
+            "customers": "count(distinct customer_id)",
+            "articles": "count(distinct article_id)",
+            "first_day": "min(t_dat)::date",
+            "last_day": "max(t_dat)::date",
+        }
+        if label == "train":
+            counts["customers"] = "(select count(*) from train_customers)"
+            counts["articles"] = "(select count(*) from train_articles)"
+        else:
+            for name, key in (("customers", "customer_id"), ("articles", "article_id")):
+                new = f"filter ({key} not in (select {key} from train_{name}))"
+                counts[f"new_{name}"] = f"count(distinct {key}) {new}"
+                counts[f"rows_of_new_{name}"] = f"count(*) {new}"
+        row = con.sql(f"select {', '.join(counts.values())} from {scan(path)}").fetchall()[0]
+        summary[label] = dict(zip(counts, row, strict=True), fingerprint=fingerprint(path, SCHEMA))
+    return summary
+
+
+def check_for_leaks(con, paths, training_end_date, validation_end_date, min_lines, item_columns):
+    """Look at the tables themselves for a future day on the wrong side; after summarize().
+
+    `min_lines` is what each customer must have in train, 0 for a sample of the rows.
+    Returns a dict: the rule in words -> 'passed' or what breaks it.
+    """
+    train, valid, test = (scan(paths[label]) for label in ("train", "valid", "test"))
+    training_end, validation_end = (f"timestamp {literal(day)}" for day in (training_end_date, validation_end_date))
+    keys = "customer_id, article_id, t_dat, price, sales_channel_id"
+    later = f"(select {keys} from {valid} union all select {keys} from {test})"
+    breaches = {
+        f"train ends before {training_end_date:%Y-%m-%d}": f"select count(*) from {train} where t_dat >= {training_end}",
+        f"valid begins on {training_end_date:%Y-%m-%d} and ends before {validation_end_date:%Y-%m-%d}": (
+            f"select count(*) from {valid} where t_dat < {training_end} or t_dat >= {validation_end}"
+        ),
+        f"test begins on {validation_end_date:%Y-%m-%d}": f"select count(*) from {test} where t_dat < {validation_end}",
+        "no purchase line is in two splits": (
+            f"select (select count(*) from {train} semi join {later} using ({keys}))"
+            f" + (select count(*) from {valid} semi join {test} using ({keys}))"
+        ),
+    }
+    if min_lines:
+        breaches[f"every customer has at least {min_lines} lines in train"] = (
+            f"select count(*) from (select customer_id from train_customers where lines < {min_lines} union all"
+            f" select customer_id from (select customer_id from {later} group by 1) anti join train_customers using (customer_id))"
+        )
+    verdict = {}
+    for rule, query in breaches.items():
+        count = con.sql(query).fetchall()[0][0]
+        verdict[rule] = f"broken by {count:,}" if count else "passed"
+    foreign = sorted(set(item_columns) - set(ARTICLE_COLUMNS))
+    verdict["item_id_2_meta holds no column of a purchase"] = f"broken by {', '.join(foreign)}" if foreign else "passed"
+    return verdict
+
+
+def article_metadata(con, paths):
+    """str(article_id) -> dict of the 13 article columns, for every article of the tables.
+
+    Nothing of a purchase is in it: neither a customer nor a price of the test weeks.
+    """
+    columns = ", ".join(ARTICLE_COLUMNS)
+    everywhere = " union all ".join(f"select {columns} from {scan(path)}" for path in paths.values())
+    rows = con.sql(f"select distinct {columns} from ({everywhere}) order by article_id").to_arrow_table()
+    return {str(row["article_id"]): row for row in rows.to_pylist()}
