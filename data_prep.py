@@ -32,12 +32,8 @@ class DataPrepFlow(FlowSpec):
         default=1,
         help="Percent of the rows to keep (Bernoulli), a whole number up to 100; 0 or 100: all",
     )
-    SAMPLING_SEED = Parameter(
-        "sampling_seed", type=int, default=0, help="Same seed, same rows; 0 or more"
-    )
-    TRAINING_END_DATE = Parameter(
-        "training_end_date", default="2020-09-08", help="train is every day before this one"
-    )
+    SAMPLING_SEED = Parameter("sampling_seed", type=int, default=0, help="Same seed, same rows; 0 or more")
+    TRAINING_END_DATE = Parameter("training_end_date", default="2020-09-08", help="train is every day before this one")
     VALIDATION_END_DATE = Parameter(
         "validation_end_date",
         default="2020-09-15",
@@ -59,14 +55,17 @@ class DataPrepFlow(FlowSpec):
         if DATASTORE_SYSROOT_S3 is None:
             print("ATTENTION: LOCAL DATASTORE ENABLED")
         if not 0 <= self.ROW_SAMPLING <= 100:
-            raise DatasetError(f"--row_sampling is {self.ROW_SAMPLING}: it must be a percent from 0 to 100; 0 keeps all rows.")
+            raise DatasetError(
+                f"--row_sampling is {self.ROW_SAMPLING}: it must be a percent from 0 to 100; 0 keeps all rows."
+            )
         if self.SAMPLING_SEED < 0:
             raise DatasetError(f"--sampling_seed is {self.SAMPLING_SEED}: it must be 0 or more.")
         self.training_end_date = parse_day("training_end_date", self.TRAINING_END_DATE)
         self.validation_end_date = parse_day("validation_end_date", self.VALIDATION_END_DATE)
         if self.validation_end_date <= self.training_end_date:
             raise DatasetError(
-                f"--validation_end_date {self.VALIDATION_END_DATE} is not after --training_end_date {self.TRAINING_END_DATE}: valid would have no day."
+                f"--validation_end_date {self.VALIDATION_END_DATE} is not after --training_end_date"
+                f" {self.TRAINING_END_DATE}: valid would have no day."
             )
         self.lineage, notice = check_dataset(connect(), self.DATASET, self.training_end_date)
         if notice:
@@ -92,8 +91,8 @@ class DataPrepFlow(FlowSpec):
                     f"select min(t_dat)::date, max(t_dat)::date from {scan(self.DATASET)}"
                 ).fetchall()
                 raise DatasetError(
-                    f"no row to train on before {self.TRAINING_END_DATE} (validation_end_date {self.VALIDATION_END_DATE});"
-                    f" the data set has the days {first} to {last}, of which --row_sampling {self.ROW_SAMPLING} kept"
+                    f"no row to train on before {self.TRAINING_END_DATE}"
+                    f" (validation_end_date {self.VALIDATION_END_DATE}); the data set has the days {first} to {last}, of which --row_sampling {self.ROW_SAMPLING} kept"
                     f" {sum(rows.values()):,} rows: take all with --row_sampling 0, or dates within these days."
                 )
             print(
@@ -102,7 +101,9 @@ class DataPrepFlow(FlowSpec):
             )
             for label in ("valid", "test"):
                 if rows[label] == 0:
-                    print(f"ATTENTION: {label} IS EMPTY: the data set has no row of its days; it is stored without rows")
+                    print(
+                        f"ATTENTION: {label} IS EMPTY: the data set has no row of its days; it is stored without rows"
+                    )
             self.item_id_2_meta = article_metadata(con, paths)
             everything = self.ROW_SAMPLING in (0, 100)
             self.leak_check = check_for_leaks(

@@ -106,13 +106,16 @@ def check_dataset(con, path, training_end_date):
         )
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
-        raise DatasetError(f"the data set {path} cannot be read as parquet ({reason}): make it again with {DBT_RUN}.") from error
+        raise DatasetError(
+            f"the data set {path} cannot be read as parquet ({reason}): make it again with {DBT_RUN}."
+        ) from error
     missing = [name for name in SCHEMA.names if name not in columns]
     if missing:
         raise DatasetError(f"the data set {path} lacks the column {', '.join(missing)}: make it again with {DBT_RUN}.")
     if rows == 0:
         raise DatasetError(
-            f"the data set {path} has no row: run dbt again with a later training_end_date or a smaller min_interactions."
+            f"the data set {path} has no row: run dbt again with a later training_end_date or a"
+            " smaller min_interactions."
         )
     lineage = check_chain(path, json.loads(marks.get("lineage", "{}")))
     if "training_end_date" not in marks:
@@ -128,7 +131,10 @@ def check_dataset(con, path, training_end_date):
             f" {training_end_date:%Y-%m-%d}, so later days decided who is in it: run dbt again with"
             f" --vars '{{training_end_date: \"{training_end_date:%Y-%m-%d}\"}}'."
         )
-    return lineage, None if "outputs" in lineage else f"{path} has no {STAGE_2} beside it, so damage would not be seen"
+    return (
+        lineage,
+        None if "outputs" in lineage else f"{path} has no {STAGE_2} beside it, so damage would not be seen",
+    )
 
 
 def check_chain(path, inside):
@@ -146,13 +152,18 @@ def check_chain(path, inside):
         return inside
     outside = {key: record[key] for key in ("vars", "create_parquet_dataset")}
     if inside != outside:
-        raise DatasetError(f"the data set {path} is not the file that {STAGE_2} beside it tells of: run {DBT_RUN} again.")
+        raise DatasetError(
+            f"the data set {path} is not the file that {STAGE_2} beside it tells of: run {DBT_RUN} again."
+        )
     if stage_1 is not None and stage_1 != record["create_parquet_dataset"]:
         made_from = record["create_parquet_dataset"] or {}
         differing = [key for key in ("fraction", "by", "seed") if made_from.get(key) != stage_1[key]]
-        what = ", ".join(f"{key} {made_from.get(key)} instead of {stage_1[key]}" for key in differing) or "other content"
+        what = (
+            ", ".join(f"{key} {made_from.get(key)} instead of {stage_1[key]}" for key in differing) or "other content"
+        )
         raise DatasetError(
-            f"the data set {path} was made from another transactions_train than the one beside it ({what}): run {DBT_RUN} again."
+            f"the data set {path} was made from another transactions_train than the one beside it ({what}):"
+            f" run {DBT_RUN} again."
         )
     return record
 
@@ -166,7 +177,8 @@ def check_rows(con, path, training_end_date):
     if late:
         raise DatasetError(
             f"the data set {path} does not say how it was filtered, and {late:,} of its customers bought nothing before"
-            f" {training_end_date:%Y-%m-%d}, so later days decided who is in it: filter it with that training_end_date or an earlier one."
+            f" {training_end_date:%Y-%m-%d}, so later days decided who is in it: filter it with that"
+            " training_end_date or an earlier one."
         )
 
 

@@ -55,7 +55,9 @@ def check_identity(path, recorded, mend):
     if not path.exists():
         raise LineageError(f"{path} is missing: run {mend}.")
     if file_identity(path) != recorded:
-        raise LineageError(f"{path} is not the file that its record names (damaged, or of another run): run {mend} again.")
+        raise LineageError(
+            f"{path} is not the file that its record names (damaged, or of another run): run {mend} again."
+        )
 
 
 def hold(folder):

@@ -39,9 +39,7 @@ class TableWriter:
     """Writes record batches as one parquet file with few, large row groups."""
 
     def __init__(self, path):
-        self._writer = pq.ParquetWriter(
-            path, SCHEMA, compression="zstd", dictionary_pagesize_limit=1 << 30
-        )
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", dictionary_pagesize_limit=1 << 30)
         self._waiting, self._rows_waiting = [], 0
 
     def write(self, batch):
@@ -102,7 +100,8 @@ def summarize(con, paths):
     """
     train = scan(paths["train"])
     con.execute(
-        f"create or replace temp table train_customers as select customer_id, count(*) as lines from {train} group by all"
+        "create or replace temp table train_customers as"
+        f" select customer_id, count(*) as lines from {train} group by all"
     )
     con.execute(f"create or replace temp table train_articles as select distinct article_id from {train}")
     summary = {}
@@ -139,7 +138,9 @@ def check_for_leaks(con, paths, training_end_date, validation_end_date, min_line
     keys = "customer_id, article_id, t_dat, price, sales_channel_id"
     later = f"(select {keys} from {valid} union all select {keys} from {test})"
     breaches = {
-        f"train ends before {training_end_date:%Y-%m-%d}": f"select count(*) from {train} where t_dat >= {training_end}",
+        f"train ends before {training_end_date:%Y-%m-%d}": (
+            f"select count(*) from {train} where t_dat >= {training_end}"
+        ),
         f"valid begins on {training_end_date:%Y-%m-%d} and ends before {validation_end_date:%Y-%m-%d}": (
             f"select count(*) from {valid} where t_dat < {training_end} or t_dat >= {validation_end}"
         ),
@@ -151,8 +152,8 @@ def check_for_leaks(con, paths, training_end_date, validation_end_date, min_line
     }
     if min_lines:
         breaches[f"every customer has at least {min_lines} lines in train"] = (
-            f"select count(*) from (select customer_id from train_customers where lines < {min_lines} union all"
-            f" select customer_id from (select customer_id from {later} group by 1) anti join train_customers using (customer_id))"
+            f"select count(*) from (select customer_id from train_customers where lines < {min_lines}"
+            f" union all select customer_id from {later} anti join train_customers using (customer_id))"
         )
     verdict = {}
     for rule, query in breaches.items():

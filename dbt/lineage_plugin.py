@@ -22,10 +22,14 @@ def inputs_lineage(data_dir):
     """
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
-        raise lineage.LineageError(f"the folder {data_dir} is missing: name the one of the three parquet files with --vars.")
+        raise lineage.LineageError(
+            f"the folder {data_dir} is missing: name the one of the three parquet files with --vars."
+        )
     for name in INPUTS:
         if not (data_dir / name).is_file():
-            raise lineage.LineageError(f"the parquet file {data_dir / name} is missing: run {STAGE_1_COMMAND} in that folder first.")
+            raise lineage.LineageError(
+                f"the parquet file {data_dir / name} is missing: run {STAGE_1_COMMAND} in that folder first."
+            )
     lineage.hold(data_dir)
     record = lineage.read_record(data_dir / lineage.STAGE_1, STAGE_1_COMMAND)
     for identity in record["outputs"] if record else []:

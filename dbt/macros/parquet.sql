@@ -22,6 +22,7 @@
 {% macro default__write_parquet(sql, location) %}
   {{ exceptions.raise_compiler_error(target.type ~ ' writes tables, no parquet files') }}
 {% endmacro %}
+{% macro default__read_parquet(location) %}{% endmacro %}
 
 {#- The file carries what made it: the vars, and what stage 1 says of its three files. -#}
 {% macro duckdb__write_parquet(sql, location) %}

@@ -1,0 +1,79 @@
+"""Do two runs of DataPrepFlow hold the same data set? If not, where do they begin to differ?
+
+    python compare_runs.py 1795498003502416 1795498003509999
+
+compares first the parameters, then the files the runs were made from, then the rows, and prints
+'identical' or one line for each difference.
+"""
+
+import argparse
+import sys
+
+from metaflow import Run, namespace
+from metaflow.exception import MetaflowException, MetaflowNotFound
+
+PARAMETERS = ("ROW_SAMPLING", "SAMPLING_SEED", "TRAINING_END_DATE", "VALIDATION_END_DATE")
+
+
+def flatten(value, name=""):
+    """Nested dicts and lists as one dict of dotted names; a file is named by its own name."""
+    if isinstance(value, dict):
+        pairs = value.items()
+    elif isinstance(value, list):
+        pairs = ((item.get("name", i) if isinstance(item, dict) else i, item) for i, item in enumerate(value))
+    else:
+        return {name: value}
+    return {
+        key: leaf
+        for part, item in pairs
+        for key, leaf in flatten(item, f"{name}.{part}" if name else str(part)).items()
+    }
+
+
+def differences(one, other):
+    """The lines in which two runs' data differ, in the order parameters, inputs, rows."""
+    groups = {
+        "parameter": [{name: getattr(data, name) for name in PARAMETERS} for data in (one, other)],
+        "input": [flatten(data.lineage) for data in (one, other)],
+        "rows": [flatten(data.summary) for data in (one, other)],
+    }
+    lines = []
+    for group, (ours, theirs) in groups.items():
+        for key in [*ours, *(key for key in theirs if key not in ours)]:
+            mine, yours = ours.get(key, "nothing"), theirs.get(key, "nothing")
+            if mine != yours:
+                lines.append(f"{group} {key}: {mine} | {yours}")
+    return lines
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="compare_runs.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run_ids", metavar="RUN_ID", nargs=2, help="as printed by the run, or by data_prep.py show")
+    args = parser.parse_args(argv)
+    namespace(None)  # a run of a colleague is as good
+    try:
+        runs = [Run(f"DataPrepFlow/{run_id}") for run_id in args.run_ids]
+    except MetaflowNotFound as error:
+        print(f"compare_runs.py: error: {error}; start it in the folder of the runs.", file=sys.stderr)
+        return 2
+    except MetaflowException as error:
+        print(f"compare_runs.py: error: {error}", file=sys.stderr)
+        return 2
+    for run in runs:
+        if not run.successful:
+            print(
+                f"compare_runs.py: error: run {run.id} did not end well, so it has no data set.",
+                file=sys.stderr,
+            )
+            return 2
+    lines = differences(*(run.data for run in runs))
+    print("\n".join(lines) if lines else "identical")
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

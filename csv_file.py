@@ -1,0 +1,300 @@
+"""One CSV file of the H&M data: its columns, the rules they keep, and where a line breaks one."""
+
+import csv
+import datetime
+import gzip
+import os
+import re
+from dataclasses import dataclass
+
+from engine import identifier, literal, path_literal
+from lineage import file_identity
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a cell of a needed column may hold.
+
+    The SQL is what DuckDB enforces on every row; `accepts` says the same of one cell's text and is
+    asked only after DuckDB has refused the file, to find the line to show.
+    """
+
+    read_as: str  # the type that DuckDB parses the text as
+    write_as: str  # the type in the parquet file
+    rule: str  # SQL condition on the parsed cell, {} is the column
+    accepts: object  # text -> bool
+    name: str  # for the error: '<text>' is not <name>
+
+
+def _is_date(text):
+    try:
+        return bool(datetime.datetime.strptime(text, "%Y-%m-%d"))
+    except ValueError:
+        return False
+
+
+def _is_number(text):
+    try:
+        return abs(float(text)) < float("inf")
+    except ValueError:
+        return False
+
+
+TEXT = Kind("varchar", "varchar", "{} <> ''", lambda text: text != "", "a text")
+ARTICLE_ID = Kind(
+    "varchar",
+    "varchar",
+    "regexp_full_match({}, '[0-9]{{10}}')",
+    lambda text: re.fullmatch("[0-9]{10}", text) is not None,
+    "an article_id of 10 digits",
+)
+CODE = Kind(
+    "varchar",
+    "varchar",
+    "regexp_full_match({}, '[0-9]{{1,18}}')",
+    lambda text: re.fullmatch("[0-9]{1,18}", text) is not None,
+    "a code of digits",
+)
+DATE = Kind("date", "date", "isfinite({})", _is_date, "a date like 2020-09-08")
+NUMBER = Kind("double", "double", "isfinite({})", _is_number, "a number")
+WHOLE = Kind(
+    "double",
+    "bigint",
+    "{0} = floor({0}) and abs({0}) < 1e15",
+    lambda text: _is_number(text) and abs(float(text)) < 1e15 and float(text).is_integer(),
+    "a whole number",
+)
+
+# The columns that the pipeline needs. Others are carried along as text.
+COLUMNS = {
+    "articles": {
+        "article_id": ARTICLE_ID,
+        "product_code": CODE,
+        "product_type_no": WHOLE,
+        "product_group_name": TEXT,
+        "graphical_appearance_no": WHOLE,
+        "colour_group_code": WHOLE,
+        "perceived_colour_value_id": WHOLE,
+        "perceived_colour_master_id": WHOLE,
+        "department_no": WHOLE,
+        "index_code": TEXT,
+        "index_group_no": WHOLE,
+        "section_no": WHOLE,
+        "garment_group_no": WHOLE,
+    },
+    "customers": {
+        "customer_id": TEXT,
+        "FN": NUMBER,
+        "Active": NUMBER,
+        "club_member_status": TEXT,
+        "fashion_news_frequency": TEXT,
+        "age": NUMBER,
+        "postal_code": TEXT,
+    },
+    "transactions_train": {
+        "t_dat": DATE,
+        "customer_id": TEXT,
+        "article_id": ARTICLE_ID,
+        "price": NUMBER,
+        "sales_channel_id": WHOLE,
+    },
+}
+KEYS = {"articles": "article_id", "customers": "customer_id"}
+# The published data has nulls here, and they mean something; everywhere else an empty cell is damage.
+NULLABLE = {"FN", "Active", "club_member_status", "fashion_news_frequency", "age", "postal_code"}
+
+
+class DatasetError(Exception):
+    """Why no dataset was written: one sentence that names the place, the value and the cure."""
+
+
+def first_line(error):
+    """The sentence of DuckDB's error, without the advice and the settings that follow it."""
+    return str(error).strip().splitlines()[0]
+
+
+def find_csv(data_dir, name):
+    """The path of NAME.csv or NAME.csv.gz in `data_dir`."""
+    found = [path for end in (".csv", ".csv.gz") if (path := data_dir / (name + end)).is_file()]
+    if not found:
+        raise DatasetError(
+            f"{name}.csv (or {name}.csv.gz) is missing in {data_dir}: put Kaggle's three files there,"
+            " or name their folder with --data-dir."
+        )
+    if len(found) == 2:
+        raise DatasetError(f"{data_dir} holds both {name}.csv and {name}.csv.gz: remove one of the two.")
+    return found[0]
+
+
+def open_text(path):
+    """The CSV file's text. Bytes that are no UTF-8 come as lone surrogates, so that a line can still be shown."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    return opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def read_header(path, needed):
+    """The column names of the CSV file, in its order."""
+    with open_text(path) as lines:
+        try:
+            header = next(csv.reader(lines), None)
+        except (csv.Error, EOFError, OSError) as error:
+            raise DatasetError(f"{path} cannot be read ({error}): download it again.") from error
+    if not header:
+        raise DatasetError(f"{path} is empty: download it again.")
+    for column in needed:
+        if header.count(column) != 1:
+            state = "is missing" if column not in header else "stands twice"
+            raise DatasetError(
+                f"{path}, line 1: column {column} {state} in the header {','.join(header)!r}: it must be there once."
+            )
+    twice = next((column for column in header if header.count(column) > 1), None)
+    if twice is not None:
+        raise DatasetError(f"{path}, line 1: column {twice!r} stands twice in the header: rename one of the two.")
+    return header
+
+
+def ends_with_newline(path):
+    if path.suffix != ".gz":
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
+    block = last = b""
+    with gzip.open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            last = block
+    return last.endswith(b"\n")
+
+
+def read_rows(path, header, kinds):
+    """Every row of the CSV file as (line number, text, column, reason), reason None for a good row.
+
+    Slow and exact. It is asked only once DuckDB has refused the file, to name what is wrong.
+    """
+    with open_text(path) as file:
+        consumed = []
+
+        def remembered():
+            for line in file:
+                consumed.append(line)
+                yield line
+
+        rows = csv.reader(remembered(), strict=True)
+        next(rows)
+        while True:
+            consumed.clear()
+            line_number = rows.line_num + 1
+            column = reason = None
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except (csv.Error, EOFError, OSError) as error:
+                reason = f"the line cannot be parsed ({error})"
+            else:
+                column, reason = find_fault(row, header, kinds)
+            text = "".join(consumed)
+            if reason is None and ("\0" in text or any("\ud800" <= c <= "\udfff" for c in text)):
+                reason = "the line holds bytes that are no UTF-8 text"
+            yield line_number, text, column, reason
+
+
+def find_fault(row, header, kinds):
+    """(column, reason) of the first cell that breaks a rule, (None, None) for a good row."""
+    if len(row) != len(header):
+        return None, f"the line has {len(row)} cells and the header {len(header)}"
+    for column, text in zip(header, row, strict=True):
+        if column not in kinds or (text == "" and column in NULLABLE):
+            continue
+        if text == "":
+            return column, "the cell is empty"
+        if not kinds[column].accepts(text):
+            shown = text if len(text) <= 60 else text[:60] + "..."
+            return column, f"{shown!r} is not {kinds[column].name}"
+    return None, None
+
+
+class CsvFile:
+    """One CSV file as DuckDB reads it: its columns, its rules and its rows."""
+
+    def __init__(self, data_dir, name):
+        self.name, self.kinds = name, COLUMNS[name]
+        self.path = find_csv(data_dir, name)
+        self.header = read_header(self.path, self.kinds)
+        if not ends_with_newline(self.path):
+            raise DatasetError(
+                f"{self.path} does not end with a newline, so its last line may be cut off: download the file again."
+            )
+
+    def identity(self):
+        """The file's content hash; counts its lines on the way, where a line is surely a row."""
+        lines = quotes = 0
+
+        def count(block):
+            nonlocal lines, quotes
+            lines += block.count(b"\n")
+            quotes += block.count(b'"')
+
+        identity = file_identity(self.path, count)
+        # Inside quotes a newline is text, and a .gz file shows none: DuckDB's count stands alone then.
+        self.lines = lines if quotes == 0 and self.path.suffix != ".gz" else None
+        return identity
+
+    def scan(self, lenient, as_text=()):
+        """The read_csv call. Everything is said and nothing guessed; `lenient` skips what does not parse."""
+        types = ", ".join(f"{literal(column)}: {literal(self._read_as(column, as_text))}" for column in self.header)
+        return (
+            f"read_csv({path_literal(self.path)}, auto_detect = false, header = true, delim = ',', quote = '\"',"
+            f" escape = '\"', dateformat = '%Y-%m-%d', nullstr = '', max_line_size = 8000000,"
+            f" compression = '{'gzip' if self.path.suffix == '.gz' else 'none'}', ignore_errors = {lenient},"
+            f" columns = {{{types}}})"
+        )
+
+    def _read_as(self, column, as_text):
+        known = self.kinds.get(column)
+        return known.read_as if known and column not in as_text else "varchar"
+
+    def _parsed(self, column):
+        return f"try_cast({identifier(column)} as {self.kinds[column].read_as})"
+
+    def valid(self):
+        """SQL: does the row meet every rule? Never null."""
+        conditions = []
+        for column, kind in self.kinds.items():
+            rule = f"coalesce({kind.rule.format(self._parsed(column))}, false)"
+            conditions.append(f"({identifier(column)} is null or {rule})" if column in NULLABLE else rule)
+        return " and ".join(conditions)
+
+    def columns(self):
+        """SQL: the columns of the parquet file."""
+        return ", ".join(
+            f"cast({self._parsed(column)} as {self.kinds[column].write_as}) as {identifier(column)}"
+            if column in self.kinds
+            else identifier(column)
+            for column in self.header
+        )
+
+    def reject_bad_rows(self, con, refusal, rejects, max_bad_rows):
+        """Append (file, line, column, reason, text) of each bad row to `rejects`.
+
+        More than `max_bad_rows` in all is an error. Returns the number of good rows. Python finds
+        the lines and DuckDB drops the rows: they have to agree on how many.
+        """
+        good = bad = 0
+        for line_number, text, column, reason in read_rows(self.path, self.header, self.kinds):
+            if reason is None:
+                good += 1
+                continue
+            bad += 1
+            rejects.append((self.path.name, line_number, column or "", reason, text.rstrip("\r\n")))
+            if len(rejects) > max_bad_rows:
+                place = f"{self.path}, line {line_number}" + (f", column {column}" if column else "")
+                more = f" (bad row {len(rejects)} of the {max_bad_rows} allowed)" if max_bad_rows else ""
+                raise DatasetError(
+                    f"{place}: {reason}{more}; mend the file, or raise --max-bad-rows to put such lines aside."
+                )
+        (agreed,) = con.sql(f"select count(*) from {self.scan(True)} where {self.valid()}").fetchall()[0]
+        if bad == 0 or agreed != good:
+            raise DatasetError(
+                f"{self.path} has a fault whose line cannot be told ({first_line(refusal)}): download it again."
+            )
+        return good
