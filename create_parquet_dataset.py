@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from csv_file import COLUMNS, KEYS, CsvFile, DatasetError, first_line
-from engine import connect, identifier, literal, memory_limit, path_literal, rows_scanned
+from engine import MemoryLimitError, connect, identifier, literal, memory_limit, path_literal, rows_scanned
 from lineage import FORMAT, STAGE_1, LineageError, file_identity, hold, write_record
 
 
@@ -36,7 +36,7 @@ def keep_condition(fraction, by, seed):
     return f"md5({text}) < '{int(fraction * 2**64):016x}'"
 
 
-def write_parquet(con, source, target, keep, as_text, metadata, rejects, max_bad_rows):
+def write_parquet(con, source, target, keep, metadata, rejects, max_bad_rows):
     """Write one CSV file as parquet.
 
     Returns {read, kept, sampled_out, rejected}, the numbers of rows as counted by the very query that
@@ -46,11 +46,13 @@ def write_parquet(con, source, target, keep, as_text, metadata, rejects, max_bad
     valid = source.valid()
 
     def copy(lenient):
-        checked = f"({valid}) and {keep}" if lenient else f"case when {valid} then {keep} else error('bad row') end"
-        ((kept,),) = con.execute(
-            f"copy (select {source.columns()} from {source.scan(lenient, as_text)} where {checked})"
-            f" to {literal(target)} (format parquet, compression zstd, use_tmp_file false, kv_metadata {{{metadata_sql}}})"
-        ).fetchall()
+        # Where rows drop out, the borders of the row groups would hang on the number of threads.
+        con.execute("set threads = 1" if lenient or keep != "true" else "reset threads")
+        bad_row = "error('bad row')"
+        checked = f"({valid}) and {keep}" if lenient else f"case when {valid} then {keep} else {bad_row} end"
+        rows = f"select {source.columns()} from {source.scan(lenient)} where {checked}"
+        options = f"format parquet, compression zstd, use_tmp_file false, kv_metadata {{{metadata_sql}}}"
+        ((kept,),) = con.execute(f"copy ({rows}) to {literal(target)} ({options})").fetchall()
         return kept
 
     known = len(rejects)
@@ -92,8 +94,8 @@ def count_unknown(con, tables):
         ).fetchall()[0]
     unknown["either"] = sum(unknown.values())
     if all(unknown.values()):
-        known = " ".join(f"semi join {read_parquet(tables[name])} using ({key})" for name, key in KEYS.items())
-        (joined,) = con.sql(f"select count(*) from {purchases} {known}").fetchall()[0]
+        known = " and ".join(f"{key} in (select {key} from {read_parquet(tables[name])})" for name, key in KEYS.items())
+        (joined,) = con.sql(f"select count(*) from {purchases} where {known}").fetchall()[0]
         unknown["either"] = con.sql(f"select count(*) from {purchases}").fetchall()[0][0] - joined
     return unknown
 
@@ -139,8 +141,7 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
             started = time.monotonic()
             sampled = source.name == "transactions_train"
             keep = keep_condition(fraction, by, seed) if sampled else "true"
-            as_text = ("t_dat", "price", "sales_channel_id") if sampled and by == "row" else ()
-            rows = write_parquet(con, source, tables[source.name], keep, as_text, marks, rejects, max_bad_rows)
+            rows = write_parquet(con, source, tables[source.name], keep, marks, rejects, max_bad_rows)
             if rows["kept"] == 0:
                 raise DatasetError(
                     f"no purchase of the {rows['read']:,} in {source.path} is left at fraction {fraction}:"
@@ -197,7 +198,10 @@ def print_report(report, unknown):
 
 
 def parse_fraction(text):
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(
             f"{text} is not in (0, 1]: 0.25 keeps a quarter of the customers, 1 keeps all."
@@ -206,10 +210,9 @@ def parse_fraction(text):
 
 
 def parse_natural(text):
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative: take 0 or more.")
-    return value
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on.")
+    return int(text)
 
 
 def main(argv=None):
@@ -248,7 +251,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         create_parquet_dataset(args.data_dir, args.fraction, args.by, args.seed, args.max_bad_rows, args.memory_limit)
-    except (DatasetError, LineageError) as error:
+    except (DatasetError, LineageError, MemoryLimitError) as error:
         print(f"create_parquet_dataset.py: error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -13,57 +13,33 @@ from lineage import file_identity
 
 @dataclass(frozen=True)
 class Kind:
-    """What a cell of a needed column may hold.
+    """What the text of a needed cell must look like, and the type that it becomes.
 
-    The SQL is what DuckDB enforces on every row; `accepts` says the same of one cell's text and is
-    asked only after DuckDB has refused the file, to find the line to show.
+    DuckDB holds every row against the pattern and casts it; Python asks the same of one cell only
+    after DuckDB has refused the file, to find the line to show.
     """
 
-    read_as: str  # the type that DuckDB parses the text as
-    write_as: str  # the type in the parquet file
-    rule: str  # SQL condition on the parsed cell, {} is the column
-    accepts: object  # text -> bool
     name: str  # for the error: '<text>' is not <name>
+    sql_type: str
+    pattern: str | None = None  # a regular expression for the whole text; None: any text
+
+    def accepts(self, text):
+        if self.pattern is not None and re.fullmatch(self.pattern, text) is None:
+            return False
+        if self.sql_type == "date":
+            try:
+                datetime.date.fromisoformat(text)
+            except ValueError:
+                return False
+        return True
 
 
-def _is_date(text):
-    try:
-        return bool(datetime.datetime.strptime(text, "%Y-%m-%d"))
-    except ValueError:
-        return False
-
-
-def _is_number(text):
-    try:
-        return abs(float(text)) < float("inf")
-    except ValueError:
-        return False
-
-
-TEXT = Kind("varchar", "varchar", "{} <> ''", lambda text: text != "", "a text")
-ARTICLE_ID = Kind(
-    "varchar",
-    "varchar",
-    "regexp_full_match({}, '[0-9]{{10}}')",
-    lambda text: re.fullmatch("[0-9]{10}", text) is not None,
-    "an article_id of 10 digits",
-)
-CODE = Kind(
-    "varchar",
-    "varchar",
-    "regexp_full_match({}, '[0-9]{{1,18}}')",
-    lambda text: re.fullmatch("[0-9]{1,18}", text) is not None,
-    "a code of digits",
-)
-DATE = Kind("date", "date", "isfinite({})", _is_date, "a date like 2020-09-08")
-NUMBER = Kind("double", "double", "isfinite({})", _is_number, "a number")
-WHOLE = Kind(
-    "double",
-    "bigint",
-    "{0} = floor({0}) and abs({0}) < 1e15",
-    lambda text: _is_number(text) and abs(float(text)) < 1e15 and float(text).is_integer(),
-    "a whole number",
-)
+TEXT = Kind("a text", "varchar")
+ARTICLE_ID = Kind("an article_id of 10 digits", "varchar", "[0-9]{10}")
+CODE = Kind("a code of digits", "varchar", "[0-9]{1,18}")
+DATE = Kind("a date like 2020-09-08", "date", "[12][0-9]{3}-[0-9]{2}-[0-9]{2}")
+NUMBER = Kind("a number", "double", "-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]{1,2})?")
+WHOLE = Kind("a whole number", "bigint", "-?[0-9]{1,18}")
 
 # The columns that the pipeline needs. Others are carried along as text.
 COLUMNS = {
@@ -158,10 +134,13 @@ def ends_with_newline(path):
         with path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read() == b"\n"
-    block = last = b""
-    with gzip.open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            last = block
+    last = b""
+    try:
+        with gzip.open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                last = block
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise DatasetError(f"{path} is cut off or no gzip file ({error}): download it again.") from error
     return last.endswith(b"\n")
 
 
@@ -193,7 +172,7 @@ def read_rows(path, header, kinds):
             else:
                 column, reason = find_fault(row, header, kinds)
             text = "".join(consumed)
-            if reason is None and ("\0" in text or any("\ud800" <= c <= "\udfff" for c in text)):
+            if reason is None and any("\ud800" <= character <= "\udfff" for character in text):
                 reason = "the line holds bytes that are no UTF-8 text"
             yield line_number, text, column, reason
 
@@ -239,35 +218,32 @@ class CsvFile:
         self.lines = lines if quotes == 0 and self.path.suffix != ".gz" else None
         return identity
 
-    def scan(self, lenient, as_text=()):
-        """The read_csv call. Everything is said and nothing guessed; `lenient` skips what does not parse."""
-        types = ", ".join(f"{literal(column)}: {literal(self._read_as(column, as_text))}" for column in self.header)
+    def scan(self, lenient):
+        """The read_csv call, every cell as text: nothing is guessed; `lenient` skips what does not parse."""
+        types = ", ".join(f"{literal(column)}: 'varchar'" for column in self.header)
+        compression = "gzip" if self.path.suffix == ".gz" else "none"
         return (
             f"read_csv({path_literal(self.path)}, auto_detect = false, header = true, delim = ',', quote = '\"',"
-            f" escape = '\"', dateformat = '%Y-%m-%d', nullstr = '', max_line_size = 8000000,"
-            f" compression = '{'gzip' if self.path.suffix == '.gz' else 'none'}', ignore_errors = {lenient},"
-            f" columns = {{{types}}})"
+            f" escape = '\"', nullstr = '', max_line_size = 8000000, compression = '{compression}',"
+            f" ignore_errors = {lenient}, columns = {{{types}}})"
         )
-
-    def _read_as(self, column, as_text):
-        known = self.kinds.get(column)
-        return known.read_as if known and column not in as_text else "varchar"
-
-    def _parsed(self, column):
-        return f"try_cast({identifier(column)} as {self.kinds[column].read_as})"
 
     def valid(self):
         """SQL: does the row meet every rule? Never null."""
         conditions = []
         for column, kind in self.kinds.items():
-            rule = f"coalesce({kind.rule.format(self._parsed(column))}, false)"
-            conditions.append(f"({identifier(column)} is null or {rule})" if column in NULLABLE else rule)
+            cell = identifier(column)
+            conditions.append(f"{cell} is not null" if column not in NULLABLE else "true")
+            if kind.pattern is not None:
+                conditions.append(f"coalesce(regexp_full_match({cell}, {literal(kind.pattern)}), true)")
+            if kind.sql_type != "varchar":
+                conditions.append(f"({cell} is null or try_cast({cell} as {kind.sql_type}) is not null)")
         return " and ".join(conditions)
 
     def columns(self):
         """SQL: the columns of the parquet file."""
         return ", ".join(
-            f"cast({self._parsed(column)} as {self.kinds[column].write_as}) as {identifier(column)}"
+            f"try_cast({identifier(column)} as {self.kinds[column].sql_type}) as {identifier(column)}"
             if column in self.kinds
             else identifier(column)
             for column in self.header

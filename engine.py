@@ -7,18 +7,26 @@ import sys
 import duckdb
 
 # Fits a laptop of 8 GB beside a browser. dbt/profiles.yml has the same default.
-DEFAULT_MEMORY_LIMIT = "1500MB"
+DEFAULT_MEMORY_LIMIT = "1GB"
+
+
+class MemoryLimitError(Exception):
+    """The memory limit is no size that DuckDB knows."""
 
 
 def memory_limit():
-    """The memory that DuckDB may use before it spills to disk, e.g. '1500MB'."""
+    """The memory that DuckDB may use before it spills to disk, e.g. '1GB'."""
     return os.environ.get("MEMORY_LIMIT", DEFAULT_MEMORY_LIMIT)
 
 
 def connect(limit=None, spill_to=None):
     """An in-memory DuckDB that spills beyond `limit` into the folder `spill_to` (default: .tmp here)."""
     con = duckdb.connect(":memory:")
-    con.execute(f"set memory_limit = {literal(limit or memory_limit())}")
+    limit = limit or memory_limit()
+    try:
+        con.execute(f"set memory_limit = {literal(limit)}")
+    except duckdb.Error:
+        raise MemoryLimitError(f"the memory limit is {limit!r}: it must be a size such as 2GB.") from None
     if spill_to is not None:
         con.execute(f"set temp_directory = {literal(spill_to)}")
     con.execute(f"set enable_progress_bar = {str(sys.stderr.isatty()).lower()}")

@@ -13,9 +13,10 @@ from dataset import ARTICLE_COLUMNS, SCHEMA, TEXT_COLUMNS, scan
 from engine import literal
 from fingerprint import fingerprint
 
-# A row group holds one dictionary for each text column. The larger the group, the fewer times the
-# 64-character ids are written, and the more rows wait in memory for it to fill.
-ROWS_PER_GROUP = 2_000_000
+# A row group holds one dictionary for each text column. The fewer groups, the fewer times the
+# 64-character ids are written and held by the reader, and the more rows wait here for one to fill.
+ROW_GROUPS = 8
+SMALLEST_ROW_GROUP = 100_000
 BATCH_ROWS = 100_000
 ROWS_PER_PROGRESS_LINE = 5_000_000
 
@@ -38,18 +39,19 @@ class ParquetTable:
 class TableWriter:
     """Writes record batches as one parquet file with few, large row groups."""
 
-    def __init__(self, path):
+    def __init__(self, path, group_rows):
+        self._group_rows = group_rows
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", dictionary_pagesize_limit=1 << 30)
         self._waiting, self._rows_waiting = [], 0
 
     def write(self, batch):
         self._waiting.append(batch)
         self._rows_waiting += batch.num_rows
-        if self._rows_waiting >= ROWS_PER_GROUP:
+        if self._rows_waiting >= self._group_rows:
             self._flush()
 
     def _flush(self):
-        self._writer.write_table(pa.Table.from_batches(self._waiting, SCHEMA), row_group_size=2 * ROWS_PER_GROUP)
+        self._writer.write_table(pa.Table.from_batches(self._waiting, SCHEMA), row_group_size=self._rows_waiting)
         self._waiting, self._rows_waiting = [], 0
 
     def close(self):
@@ -58,16 +60,18 @@ class TableWriter:
         self._writer.close()
 
 
-def split_by_date(batches, training_end_date, validation_end_date, folder):
+def split_by_date(batches, rows_expected, training_end_date, validation_end_date, folder):
     """Write the rows into train, valid and test by their day, each in the order it came.
 
     train: t_dat < training_end_date; valid: training_end_date <= t_dat < validation_end_date;
     test: validation_end_date <= t_dat. All three are written, empty or not.
 
+    `rows_expected`, about the number of rows to come, decides how large a row group is.
     Returns the paths of the three parquet files in `folder`, by label.
     """
     paths = {label: Path(folder) / f"{label}.parquet" for label in ("train", "valid", "test")}
-    writers = {label: TableWriter(path) for label, path in paths.items()}
+    group_rows = max(SMALLEST_ROW_GROUP, rows_expected // ROW_GROUPS)
+    writers = {label: TableWriter(path, group_rows) for label, path in paths.items()}
     bounds = {
         "train": (datetime.datetime.min, training_end_date),
         "valid": (training_end_date, validation_end_date),

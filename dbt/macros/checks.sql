@@ -13,7 +13,7 @@
     ) }}
   {%- endif -%}
   {%- set day = var('training_end_date') | string -%}
-  {%- if not modules.re.fullmatch('\d{4}-\d{2}-\d{2}', day) or not is_day(day) -%}
+  {%- if not modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', day) or not is_day(day) -%}
     {{ exceptions.raise_compiler_error(
       "training_end_date is '" ~ day ~ "': it must be a day such as 2020-09-08."
     ) }}
