@@ -33,7 +33,7 @@ test: .venv/requirements-dev
 lint: .venv/requirements-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/sqlfluff lint dbt/models dbt/tests
+	cd dbt && $(BIN)/sqlfluff lint models tests
 
 # Pins every package, also the indirect ones, with the hashes of its files.
 lock: .venv/requirements-dev

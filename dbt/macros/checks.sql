@@ -25,6 +25,10 @@
   {%- if execute -%}{%- do inputs_lineage() -%}{%- endif -%}
 {% endmacro %}
 
+{% macro release_inputs() %}
+  {%- if execute and target.type == 'duckdb' -%}{%- do run_query('select release()') -%}{%- endif -%}
+{% endmacro %}
+
 {#- What stage 1 recorded of its three files, as JSON text; 'null' where nothing did. -#}
 {% macro inputs_lineage() %}
   {{- return(adapter.dispatch('inputs_lineage', 'hm')()) -}}
