@@ -1,6 +1,7 @@
 # make demo   the whole way on synthetic data, in a folder of its own
-# make test   every test
+# make test   every quick test
 # make lint   ruff for Python, sqlfluff for SQL
+# The other targets are in the README's section Development.
 
 # Metaflow wants a user name, and root in a container often has none.
 export METAFLOW_USER ?= $(or $(USERNAME),$(USER),$(LOGNAME),me)
@@ -8,16 +9,18 @@ PYTHON ?= python3.11
 BIN := $(CURDIR)/.venv/bin
 DEMO := $(CURDIR)/demo
 SCALE ?= 0.01
+INSTALL := pip install --quiet --require-hashes --requirement
+COMPILE := pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe --no-emit-find-links --no-emit-index-url
 
-.PHONY: demo test lint lock clean
+.PHONY: demo card docs notebooks test test-faults test-spark test-postgres test-warehouses lint bench audit lock clean
 
 .venv/requirements: requirements.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --require-hashes --requirement requirements.txt
+	$(BIN)/$(INSTALL) requirements.txt
 	touch $@
 
 .venv/requirements-dev: .venv/requirements requirements-dev.txt
-	$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.txt
+	$(BIN)/$(INSTALL) requirements-dev.txt
 	touch $@
 
 demo: .venv/requirements
@@ -25,20 +28,61 @@ demo: .venv/requirements
 	$(BIN)/python create_parquet_dataset.py --data-dir $(DEMO)
 	cd dbt && $(BIN)/dbt run --quiet --vars '{data_dir: $(DEMO)}'
 	cd $(DEMO) && $(BIN)/python $(CURDIR)/data_prep.py run --row_sampling 0
-	@cd $(DEMO) && $(BIN)/python $(CURDIR)/show_run.py
+	@echo && du -sh $(DEMO)/filtered_dataframe.parquet $(DEMO)/.metaflow
+
+# The card of the demo's last run; for your own data: python data_prep.py card view get_dataset
+card: .venv/requirements
+	cd $(DEMO) && $(BIN)/python $(CURDIR)/data_prep.py card view get_dataset
+
+# Needs no data: dbt's own generate would run the hooks and read the files.
+docs: .venv/requirements
+	cd dbt && $(BIN)/dbt --quiet parse && $(BIN)/dbt --quiet docs generate --static --no-compile --empty-catalog
+	@echo open dbt/target/static_index.html
+
+# Runs the notebooks on the demo's last run and keeps their outputs.
+notebooks: .venv/requirements-notebooks
+	METAFLOW_DATASTORE_SYSROOT_LOCAL=$(DEMO) $(BIN)/jupyter execute --inplace notebooks/*.ipynb
+
+.venv/requirements-notebooks: .venv/requirements requirements-notebooks.txt
+	$(BIN)/$(INSTALL) requirements-notebooks.txt
+	touch $@
 
 test: .venv/requirements-dev
-	$(BIN)/pytest
+	$(BIN)/python -m pytest
+
+test-faults: .venv/requirements-dev
+	$(BIN)/python -m pytest -m faults
+
+# The same models on other engines; Java or PostgreSQL's server must be there.
+test-spark test-postgres: test-%: .venv/requirements-dev
+	$(BIN)/$(INSTALL) requirements-$*.txt
+	$(BIN)/python -m pytest -m $*
+
+test-warehouses: .venv/requirements-dev
+	$(PYTHON) -m venv .venv-warehouses
+	.venv-warehouses/bin/$(INSTALL) requirements-warehouses.txt
+	.venv-warehouses/bin/pip install --quiet pytest hypothesis sqlfluff
+	.venv-warehouses/bin/python -m pytest -m warehouses
 
 lint: .venv/requirements-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd dbt && $(BIN)/sqlfluff lint models tests
 
+bench: .venv/requirements-dev
+	$(BIN)/python benchmarks/bench.py --scale $(SCALE)
+
+# Known vulnerabilities of the pinned packages; asks a server for them.
+audit: .venv/tools
+	.venv/tools/bin/pip-audit --require-hashes --disable-pip --requirement requirements.txt
+
 # Pins every package, also the indirect ones, with the hashes of its files.
-lock: .venv/requirements-dev
-	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe requirements.in
-	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe requirements-dev.in
+lock: .venv/tools
+	for part in "" -notebooks -dev -spark -postgres -warehouses; do .venv/tools/bin/$(COMPILE) requirements$$part.in || exit; done
+
+.venv/tools: .venv/requirements
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet pip-tools pip-audit
 
 clean:
 	rm -rf .venv demo dbt/target dbt/logs

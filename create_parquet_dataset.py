@@ -19,7 +19,7 @@ import duckdb
 
 from csv_file import COLUMNS, KEYS, CsvFile, DatasetError, first_line
 from engine import MemoryLimitError, connect, identifier, literal, memory_limit, path_literal, rows_scanned
-from lineage import FORMAT, STAGE_1, LineageError, file_identity, hold, write_record
+from lineage import FORMAT, STAGE_1, LineageError, discard, file_identity, hold, publish
 
 
 def keep_condition(fraction, by, seed):
@@ -117,7 +117,7 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
     held = hold(data_dir)
     made_with = {"fraction": fraction, "by": by, "seed": seed, "max_bad_rows": max_bad_rows}
     tables = {name: data_dir / f"{name}.tmp" for name in COLUMNS}
-    rejected_to, rejects = data_dir / "rejects.csv", []
+    rejects_file, rejects = data_dir / "rejects.csv.tmp", []
     con = None
     try:
         sources = [CsvFile(data_dir, name) for name in COLUMNS]
@@ -153,32 +153,31 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
                 check_key(con, tables[source.name], KEYS[source.name], source.path)
         record["unknown"] = count_unknown(con, tables)
         record["outputs"] = [file_identity(path) | {"name": name} for name, path in tables.items()]
-        for name, table in tables.items():
-            os.replace(table, data_dir / name)
-        write_rejects(rejected_to, rejects, max_bad_rows)
-        write_record(data_dir / STAGE_1, record)
+        finished = {table: data_dir / name for name, table in tables.items()}
+        if rejects:
+            write_rejects(rejects_file, rejects)
+            finished[rejects_file] = data_dir / "rejects.csv"
+        publish(finished, data_dir / STAGE_1, record)
+        if not rejects:
+            (data_dir / "rejects.csv").unlink(missing_ok=True)  # of an earlier run
+    except duckdb.Error as error:
+        raise DatasetError(f"DuckDB gave up in {data_dir} ({first_line(error)}).") from error
     except OSError as error:
         raise DatasetError(f"{error.filename or data_dir} could not be read or written ({error.strerror}).") from error
     finally:
         if con is not None:
             con.close()
-        for table in tables.values():
-            table.unlink(missing_ok=True)
+        discard(*tables.values(), rejects_file)
         os.close(held)
     print_report(report, record["unknown"])
 
 
-def write_rejects(path, rejects, max_bad_rows):
-    """Write the bad rows; without any, a list that an earlier run left is taken away."""
-    if not rejects:
-        path.unlink(missing_ok=True)
-        return
-    temporary = path.with_suffix(".csv.tmp")
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+def write_rejects(path, rejects):
+    """Write the bad rows as a CSV file; bytes that are no UTF-8 are shown as escapes."""
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "line", "column", "reason", "text"])
         writer.writerows(rejects)
-    os.replace(temporary, path)
 
 
 def print_report(report, unknown):

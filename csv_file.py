@@ -5,6 +5,7 @@ import datetime
 import gzip
 import os
 import re
+import zlib
 from dataclasses import dataclass
 
 from engine import identifier, literal, path_literal
@@ -75,6 +76,7 @@ COLUMNS = {
         "sales_channel_id": WHOLE,
     },
 }
+LONGEST_LINE = 8_000_000  # characters
 KEYS = {"articles": "article_id", "customers": "customer_id"}
 # The published data has nulls here, and they mean something; everywhere else an empty cell is damage.
 NULLABLE = {"FN", "Active", "club_member_status", "fashion_news_frequency", "age", "postal_code"}
@@ -104,8 +106,13 @@ def find_csv(data_dir, name):
 
 def open_text(path):
     """The CSV file's text. Bytes that are no UTF-8 come as lone surrogates, so that a line can still be shown."""
+    csv.field_size_limit(LONGEST_LINE)
     opened = gzip.open if path.suffix == ".gz" else open
     return opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def is_utf_8(text):
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def read_header(path, needed):
@@ -113,19 +120,23 @@ def read_header(path, needed):
     with open_text(path) as lines:
         try:
             header = next(csv.reader(lines), None)
-        except (csv.Error, EOFError, OSError) as error:
+        except (csv.Error, EOFError, OSError, zlib.error) as error:
             raise DatasetError(f"{path} cannot be read ({error}): download it again.") from error
     if not header:
         raise DatasetError(f"{path} is empty: download it again.")
+    if not is_utf_8("".join(header)):
+        raise DatasetError(f"{path}, line 1: the header holds bytes that are no UTF-8 text: download the file again.")
     for column in needed:
         if header.count(column) != 1:
             state = "is missing" if column not in header else "stands twice"
             raise DatasetError(
                 f"{path}, line 1: column {column} {state} in the header {','.join(header)!r}: it must be there once."
             )
-    twice = next((column for column in header if header.count(column) > 1), None)
-    if twice is not None:
-        raise DatasetError(f"{path}, line 1: column {twice!r} stands twice in the header: rename one of the two.")
+    names = [column.casefold() for column in header]  # to DuckDB, price and Price are one column
+    for column in header:
+        if column == "" or names.count(column.casefold()) > 1:
+            state = "has no name" if column == "" else "stands twice"
+            raise DatasetError(f"{path}, line 1: column {column!r} {state} in the header: give it a name of its own.")
     return header
 
 
@@ -139,7 +150,7 @@ def ends_with_newline(path):
         with gzip.open(path, "rb") as file:
             while block := file.read(1 << 20):
                 last = block
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(f"{path} is cut off or no gzip file ({error}): download it again.") from error
     return last.endswith(b"\n")
 
@@ -167,12 +178,12 @@ def read_rows(path, header, kinds):
                 row = next(rows)
             except StopIteration:
                 return
-            except (csv.Error, EOFError, OSError) as error:
+            except (csv.Error, EOFError, OSError, zlib.error) as error:
                 reason = f"the line cannot be parsed ({error})"
             else:
                 column, reason = find_fault(row, header, kinds)
             text = "".join(consumed)
-            if reason is None and any("\ud800" <= character <= "\udfff" for character in text):
+            if reason is None and not is_utf_8(text):
                 reason = "the line holds bytes that are no UTF-8 text"
             yield line_number, text, column, reason
 
@@ -224,7 +235,7 @@ class CsvFile:
         compression = "gzip" if self.path.suffix == ".gz" else "none"
         return (
             f"read_csv({path_literal(self.path)}, auto_detect = false, header = true, delim = ',', quote = '\"',"
-            f" escape = '\"', nullstr = '', max_line_size = 8000000, compression = '{compression}',"
+            f" escape = '\"', nullstr = '', max_line_size = {LONGEST_LINE}, compression = '{compression}',"
             f" ignore_errors = {lenient}, columns = {{{types}}})"
         )
 

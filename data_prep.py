@@ -1,11 +1,11 @@
 """Stage 3: DataPrepFlow splits filtered_dataframe.parquet by date into versioned Arrow tables."""
 
-import tempfile
-
-from metaflow import FlowSpec, Parameter, current, step
+from metaflow import FlowSpec, Parameter, card, current, step
 from metaflow.metaflow_config import DATASTORE_SYSROOT_S3
 
-from dataset import DatasetError, check_content, check_dataset, dataset_query, parse_day, scan
+import vocabulary
+from card import show_card, show_progress, summary_text
+from dataset import DatasetError, check_content, check_dataset, dataset_query, files_on_disk, parse_day, scan
 from engine import connect
 from splits import (
     BATCH_ROWS,
@@ -14,6 +14,7 @@ from splits import (
     check_for_leaks,
     split_by_date,
     summarize,
+    temporary_folder,
 )
 
 
@@ -72,18 +73,24 @@ class DataPrepFlow(FlowSpec):
             print(f"ATTENTION: {notice}")
         self.next(self.get_dataset)
 
+    @card(type="blank", refresh_interval=10)
     @step
     def get_dataset(self):
         """Sample if asked, split by date, prove that nothing leaked and store the three tables."""
         con = connect()
+        files = files_on_disk(self.DATASET)
         self.lineage["dataset"] = check_content(self.DATASET, self.lineage)
         query = dataset_query(con, self.DATASET, self.ROW_SAMPLING, self.SAMPLING_SEED)
         print(f"Fetching rows with query: {query}")
         for row in con.sql(f"from ({query}) limit 1").to_arrow_table().to_pylist():
             print(f"Example row {row}")
-        with tempfile.TemporaryDirectory() as folder:
-            batches = con.sql(query).to_arrow_reader(BATCH_ROWS)
-            paths = split_by_date(batches, self.training_end_date, self.validation_end_date, folder)
+        with temporary_folder() as folder:
+            (size,) = con.sql(f"select count(*), sum(quantity)::bigint from {scan(self.DATASET)}").fetchall()
+            rows_expected = size[0] * (self.ROW_SAMPLING or 100) // 100
+            batches = show_progress(con.sql(query).to_arrow_reader(BATCH_ROWS), rows_expected)
+            paths = split_by_date(batches, rows_expected, self.training_end_date, self.validation_end_date, folder)
+            if files_on_disk(self.DATASET) != files:
+                raise DatasetError(f"the data set {self.DATASET} was replaced while it was read: run the flow again.")
             self.summary = summarize(con, paths)
             rows = {label: split["rows"] for label, split in self.summary.items()}
             if rows["train"] == 0:
@@ -92,8 +99,9 @@ class DataPrepFlow(FlowSpec):
                 ).fetchall()
                 raise DatasetError(
                     f"no row to train on before {self.TRAINING_END_DATE}"
-                    f" (validation_end_date {self.VALIDATION_END_DATE}); the data set has the days {first} to {last}, of which --row_sampling {self.ROW_SAMPLING} kept"
-                    f" {sum(rows.values()):,} rows: take all with --row_sampling 0, or dates within these days."
+                    f" (validation_end_date {self.VALIDATION_END_DATE}); the data set has the days {first} to {last},"
+                    f" of which --row_sampling {self.ROW_SAMPLING} kept {sum(rows.values()):,} rows:"
+                    " take all with --row_sampling 0, or dates within these days."
                 )
             print(
                 f"# {rows['train']:,} events in the training set,"
@@ -104,6 +112,7 @@ class DataPrepFlow(FlowSpec):
                     print(
                         f"ATTENTION: {label} IS EMPTY: the data set has no row of its days; it is stored without rows"
                     )
+            self.vocabulary = vocabulary.fit(con)
             self.item_id_2_meta = article_metadata(con, paths)
             everything = self.ROW_SAMPLING in (0, 100)
             self.leak_check = check_for_leaks(
@@ -117,6 +126,15 @@ class DataPrepFlow(FlowSpec):
             for rule, verdict in self.leak_check.items():
                 if verdict != "passed":
                     raise DatasetError(f"the split leaks: '{rule}' is {verdict}; report this as a bug.")
+            run = {
+                "run_id": current.run_id,
+                "row_sampling": self.ROW_SAMPLING,
+                "sampling_seed": self.SAMPLING_SEED,
+                "training_end_date": self.TRAINING_END_DATE,
+                "validation_end_date": self.VALIDATION_END_DATE,
+                "dataset": self.DATASET,
+            }
+            show_card(con, paths, self.summary, self.leak_check, self.lineage, run, size)
             tables = {label: ParquetTable(path) for label, path in paths.items()}
         self.label_to_dataset = tables
         # The two small ones once more: who reads one of them need not load train.
@@ -126,7 +144,9 @@ class DataPrepFlow(FlowSpec):
 
     @step
     def end(self):
-        """Say how to open the tables."""
+        """Say what the splits hold, and how to open them."""
+        print(summary_text(self.summary, self.leak_check))
+        print("See it: python data_prep.py card view get_dataset")
         print("All done. Open the tables in Python:")
         print("  from metaflow import Flow")
         print(f"  tables = Flow('{current.flow_name}')['{current.run_id}'].data.label_to_dataset")

@@ -8,7 +8,8 @@ import duckdb
 import pyarrow as pa
 from metaflow.exception import MetaflowException
 
-from engine import literal, path_literal
+import database
+from engine import identifier, literal, path_literal
 from lineage import STAGE_1, STAGE_2, LineageError, check_identity, file_identity, read_record
 
 # Columns of filtered_dataframe, in their order: the published interface.
@@ -48,6 +49,7 @@ SQL_TYPES = {
     pa.string(): "VARCHAR",
     pa.timestamp("us"): "TIMESTAMP",
 }
+LINE_ORDER = ("t_dat", "customer_id", "article_id", "sales_channel_id", "price")  # of the rows
 DBT_RUN = "`cd dbt && dbt run`"
 
 
@@ -66,8 +68,8 @@ def parse_day(name, text):
 
 
 def scan(path):
-    """SQL that reads the parquet file, or the folder of part files in the order of their names."""
-    return f"read_parquet({path_literal(path)})"
+    """SQL that reads the parquet file, the folder of part files in the order of their names, or the fetched table."""
+    return identifier(path) if database.is_uri(path) else f"read_parquet({path_literal(path)})"
 
 
 def dataset_query(con, path, row_sampling=0, sampling_seed=0):
@@ -92,32 +94,17 @@ def check_dataset(con, path, training_end_date):
     Returns (lineage, notice): what is recorded of the data set's making, {} where nothing is, and then
     a sentence that says so, else None. The content hash is left to check_content().
     """
-    path = Path(path)
-    if not path.exists():
-        raise DatasetError(f"the data set {path} is missing: make it with {DBT_RUN}, or name it with --dataset.")
-    try:
-        columns = {name for (name,) in con.sql(f"select column_name from (describe from {scan(path)})").fetchall()}
-        ((rows,),) = con.sql(f"select count(*) from {scan(path)}").fetchall()
-        marks = dict(
-            con.sql(
-                f"select decode(key), max(decode(value)) from parquet_kv_metadata({path_literal(path)})"
-                " where decode(key) in ('training_end_date', 'lineage') group by all"
-            ).fetchall()
-        )
-    except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise DatasetError(
-            f"the data set {path} cannot be read as parquet ({reason}): make it again with {DBT_RUN}."
-        ) from error
+    columns, marks = describe(con, path)
     missing = [name for name in SCHEMA.names if name not in columns]
     if missing:
         raise DatasetError(f"the data set {path} lacks the column {', '.join(missing)}: make it again with {DBT_RUN}.")
+    ((rows,),) = ask(con, path, "select count(*) from {dataset}")
     if rows == 0:
         raise DatasetError(
             f"the data set {path} has no row: run dbt again with a later training_end_date or a"
             " smaller min_interactions."
         )
-    lineage = check_chain(path, json.loads(marks.get("lineage", "{}")))
+    lineage = {} if database.is_uri(path) else check_chain(Path(path), json.loads(marks.get("lineage", "{}")))
     if "training_end_date" not in marks:
         check_rows(con, path, training_end_date)
         return lineage, (
@@ -137,6 +124,49 @@ def check_dataset(con, path, training_end_date):
     )
 
 
+def describe(con, path):
+    """The columns of the data set, and {key: value} of what its parquet files say of their making."""
+    if database.is_uri(path):
+        return database.columns(path), {}
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"the data set {path} is missing: make it with {DBT_RUN}, or name it with --dataset.")
+    if any(path.glob("part-[0-9][0-9][0-9][0-9][0-9]-*")) and not (path / "_SUCCESS").exists():
+        raise DatasetError(f"the data set {path} has no _SUCCESS, so Spark did not finish it: run dbt again.")
+    try:
+        columns = [name for (name,) in con.sql(f"select column_name from (describe from {scan(path)})").fetchall()]
+        marks = con.sql(
+            f"select decode(key), max(decode(value)) from parquet_kv_metadata({path_literal(path)})"
+            " where decode(key) in ('training_end_date', 'lineage') group by all"
+        ).fetchall()
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise DatasetError(
+            f"the data set {path} cannot be read as parquet ({reason}): make it again with {DBT_RUN}."
+        ) from error
+    return columns, dict(marks)
+
+
+def ask(con, path, query):
+    """The rows that answer the query, in which {dataset} is the data set, wherever it lies."""
+    if database.is_uri(path):
+        return database.ask(path, query)
+    return con.sql(query.replace("{dataset}", scan(path))).fetchall()
+
+
+def fetch(con, path, folder):
+    """Bring a table of a database, in order, into a file in `folder`, where scan() then finds it.
+
+    Returns the file's path; what is a path already stays as it is.
+    """
+    if not database.is_uri(path):
+        return path
+    copy = Path(folder) / f"{path.partition('#')[2]}.parquet"
+    database.fetch(con, path, SCHEMA.names, LINE_ORDER, copy)
+    con.execute(f"create view {scan(path)} as from read_parquet({path_literal(copy)})")
+    return copy
+
+
 def check_chain(path, inside):
     """Refuse a file that was made from other files than those beside it.
 
@@ -148,8 +178,8 @@ def check_chain(path, inside):
         stage_1 = read_record(path.parent / STAGE_1, "`python create_parquet_dataset.py`")
     except LineageError as error:
         raise DatasetError(str(error)) from None
-    if record is None or record["outputs"][0]["name"] != path.name:
-        return inside
+    if record is None or path.is_dir() or record["outputs"][0]["name"] != path.name:
+        return inside  # a folder is of another engine: the record beside it is of an earlier run
     outside = {key: record[key] for key in ("vars", "create_parquet_dataset")}
     if inside != outside:
         raise DatasetError(
@@ -170,16 +200,25 @@ def check_chain(path, inside):
 
 def check_rows(con, path, training_end_date):
     """Refuse rows of customers who bought nothing before training_end_date: later days let them in."""
-    ((late,),) = con.sql(
-        f"select count(*) from (select customer_id from {scan(path)} group by all"
-        f" having min(t_dat) >= timestamp {literal(training_end_date)})"
-    ).fetchall()
+    ((late,),) = ask(
+        con,
+        path,
+        "select count(*) from (select customer_id from {dataset} group by customer_id"
+        f" having min(t_dat) >= cast({literal(training_end_date.date())} as date)) as late",
+    )
     if late:
         raise DatasetError(
             f"the data set {path} does not say how it was filtered, and {late:,} of its customers bought nothing before"
             f" {training_end_date:%Y-%m-%d}, so later days decided who is in it: filter it with that"
             " training_end_date or an earlier one."
         )
+
+
+def files_on_disk(path):
+    """What changes when a file of the data set is replaced or written to: a run must read one and the same."""
+    path = Path(path)
+    states = [file.stat() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [(state.st_ino, state.st_size, state.st_mtime_ns) for state in states]
 
 
 def check_content(path, lineage):

@@ -1,5 +1,7 @@
 """An order-independent hash of a table's rows: equal rows, equal fingerprint, whatever engine wrote them."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -14,11 +16,12 @@ def fingerprint(path, schema):
 
     Each cell becomes 64 bits (whole numbers and days as they are, floats by their bits, text by
     pandas.util.hash_array, the null one constant), a row the sum of its cells times one odd number
-    per column, mixed (the finalizer of splitmix64, Steele et al. 2014), and the table the sum of
-    its rows modulo 2**64: so neither the order of the rows nor how they were split over files or
-    batches matters, and a row that stands twice counts twice.
+    per column (64 bits of the sha256 of its name, the last one set), mixed (the finalizer of
+    splitmix64, Steele et al. 2014), and the table the sum of its rows modulo 2**64: so neither the
+    order of the rows nor how they were split over files or batches matters, and a row that stands
+    twice counts twice.
     """
-    factors = np.random.default_rng(0).integers(1, 2**63, len(schema), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    factors = [np.uint64(int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) | 1) for name in schema.names]
     text = [field.name for field in schema if pa.types.is_string(field.type)]
     known = {}  # column -> (dictionary, its hashes): one row group after the other has the same one
     total = np.uint64(0)

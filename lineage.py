@@ -1,5 +1,6 @@
 """Where a file comes from: the content of the files that made it, and how. Never a file's time or folder."""
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -29,11 +30,32 @@ def file_identity(path, each_block=None):
     return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
 
 
-def write_record(path, record):
-    """Write the record as JSON, whole or not at all."""
+def checksum(record):
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def publish(finished, path, record):
+    """Give finished files their names, {temporary path: path}, and write the record of them as JSON.
+
+    The record is on the disk before the first name changes, so a full disk leaves all as it was.
+    """
+    record = {"format": FORMAT, **record}
     temporary = Path(f"{path}.tmp")
-    temporary.write_text(json.dumps({"format": FORMAT, **record}, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        text = json.dumps(record | {"checksum": checksum(record)}, indent=2) + "\n"
+        temporary.write_text(text, encoding="utf-8")
+        for source, target in finished.items():
+            os.replace(source, target)
+        os.replace(temporary, path)
+    finally:
+        discard(temporary)
+
+
+def discard(*paths):
+    """Delete what a run that failed left, as far as the folder lets it."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def read_record(path, mend):
@@ -46,6 +68,8 @@ def read_record(path, mend):
         raise LineageError(f"{path} is damaged: run {mend} again.") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise LineageError(f"{path} was written by another version of this project: run {mend} again.")
+    if record.pop("checksum", None) != checksum(record):
+        raise LineageError(f"{path} is damaged: run {mend} again.")
     return record
 
 

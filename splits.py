@@ -1,17 +1,22 @@
 """The split by date: three tables, what they hold, and the proof that no later day touched train."""
 
+import contextlib
 import datetime
 import functools
 import io
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dataset import ARTICLE_COLUMNS, SCHEMA, TEXT_COLUMNS, scan
+from dataset import ARTICLE_COLUMNS, SCHEMA, TEXT_COLUMNS, DatasetError, scan
 from engine import literal
 from fingerprint import fingerprint
+from lineage import LineageError, hold
 
 # A row group holds one dictionary for each text column. The fewer groups, the fewer times the
 # 64-character ids are written and held by the reader, and the more rows wait here for one to fill.
@@ -19,6 +24,28 @@ ROW_GROUPS = 8
 SMALLEST_ROW_GROUP = 100_000
 BATCH_ROWS = 100_000
 ROWS_PER_PROGRESS_LINE = 5_000_000
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """A folder for the splits before they are artifacts; what killed runs left of theirs is removed."""
+    try:
+        for left in Path(tempfile.gettempdir()).glob("DataPrepFlow-*"):
+            # A run holds its folder before it writes, so only an empty one may be of a run that begins.
+            with contextlib.suppress(LineageError, OSError):
+                if any(left.iterdir()):
+                    os.close(hold(left))
+                    shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(prefix="DataPrepFlow-") as folder:
+            held = hold(folder)
+            try:
+                yield folder
+            finally:
+                os.close(held)
+    except OSError as error:
+        raise DatasetError(
+            f"the splits cannot be written to a temporary folder ({error}): set TMPDIR to one with room for them."
+        ) from error
 
 
 class ParquetTable:
@@ -55,7 +82,7 @@ class TableWriter:
         self._waiting, self._rows_waiting = [], 0
 
     def close(self):
-        if self._waiting:
+        if self._rows_waiting:
             self._flush()
         self._writer.close()
 

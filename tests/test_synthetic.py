@@ -1,4 +1,5 @@
 """Synthetic data have the form and the quirks of H&M's, and never overwrite foreign files."""
+
 import csv
 import io
 import json
@@ -58,6 +59,7 @@ def contents(folder):
 
 # Form
 
+
 def test_same_scale_and_seed_same_bytes(folder, tmp_path):
     synthetic.generate(tmp_path, 0.001, 0)
     assert contents(tmp_path) == contents(folder)
@@ -89,7 +91,7 @@ def test_rows_grow_with_scale(tmp_path, scale):
     made = synthetic.generate(tmp_path, scale, 3)
     assert made[PURCHASES]["rows"] == round(31_788_324 * scale) == len(read(tmp_path, PURCHASES))
     assert made[CUSTOMERS]["rows"] == round(1_371_980 * scale) == len(read(tmp_path, CUSTOMERS))
-    assert made[ARTICLES]["rows"] == round(105_542 * scale ** .5) == len(read(tmp_path, ARTICLES))
+    assert made[ARTICLES]["rows"] == round(105_542 * scale**0.5) == len(read(tmp_path, ARTICLES))
 
 
 def test_files_are_sorted(articles, customers, purchases):
@@ -107,13 +109,19 @@ def test_keys_are_unique_and_every_purchase_has_both(articles, customers, purcha
 
 # Quirks of the articles
 
+
 def test_article_codes(articles):
     assert articles["article_id"].str.fullmatch(r"0\d{9}").all()
     assert (articles["product_code"] == articles["article_id"].str[:7]).all()
     assert articles["product_code"].nunique() < 0.7 * len(articles)
     assert "09" in set(articles["colour_group_code"])
-    for column in ("product_type_no", "graphical_appearance_no", "colour_group_code",
-                   "perceived_colour_value_id", "perceived_colour_master_id"):
+    for column in (
+        "product_type_no",
+        "graphical_appearance_no",
+        "colour_group_code",
+        "perceived_colour_value_id",
+        "perceived_colour_master_id",
+    ):
         assert 1 <= (articles[column] == "-1").sum() < 0.02 * len(articles)
 
 
@@ -130,10 +138,18 @@ def test_article_texts(articles):
 
 # Quirks of the customers
 
+
 def test_customer_null_shares(customers):
     empty = (customers == "").mean()
-    expected = {"customer_id": 0, "FN": .6524, "Active": .6615, "club_member_status": .0044,
-                "fashion_news_frequency": .0117, "age": .0116, "postal_code": 0}
+    expected = {
+        "customer_id": 0,
+        "FN": 0.6524,
+        "Active": 0.6615,
+        "club_member_status": 0.0044,
+        "fashion_news_frequency": 0.0117,
+        "age": 0.0116,
+        "postal_code": 0,
+    }
     assert empty.to_dict() == pytest.approx(expected, abs=0.001)
 
 
@@ -153,6 +169,7 @@ def test_customer_values(customers):
 
 # Quirks of the purchases
 
+
 def test_every_day_and_only_those(purchases):
     days = pd.date_range("2018-09-20", "2020-09-22").strftime("%Y-%m-%d")
     assert len(days) == 734
@@ -163,7 +180,7 @@ def test_price_is_the_repr_of_59000ths(purchases):
     price = purchases["price"].astype(float)
     thousandths = (price * 59_000).round().astype(int)
     assert [repr(k / 59_000) for k in thousandths] == list(purchases["price"])
-    assert price.between(1.69e-5, 0.592).all() and price.mean() == pytest.approx(.0278, rel=0.15)
+    assert price.between(1.69e-5, 0.592).all() and price.mean() == pytest.approx(0.0278, rel=0.15)
 
 
 def test_repeated_rows_and_channels(purchases):
@@ -174,7 +191,7 @@ def test_repeated_rows_and_channels(purchases):
 
 def test_customers_and_articles_have_long_tails(purchases):
     rows = purchases.groupby("customer_id").size()
-    assert rows.quantile([.25, .5, .75]).to_list() == pytest.approx([3, 9, 27], abs=2)
+    assert rows.quantile([0.25, 0.5, 0.75]).to_list() == pytest.approx([3, 9, 27], abs=2)
     assert rows.max() > 10 * rows.mean()
     sold = purchases.groupby("article_id").size().sort_values(ascending=False)
     assert sold.mean() > 2 * sold.median()
@@ -215,6 +232,7 @@ def test_no_day_is_empty_and_the_last_weeks_are_right(tmp_path, scale, at_least,
 
 # Tastes
 
+
 def average_precision(recommended, bought):
     """AP@12 of one customer."""
     hit = np.isin(recommended[:12], list(bought))
@@ -238,8 +256,7 @@ def test_item_to_item_beats_popularity(tmp_path, seed):
 
     counts = [np.bincount(rows, minlength=len(articles)) for rows in (article, article[recent])]
     popular = [articles[np.argsort(-count, kind="stable")[:12]] for count in counts]
-    by_popularity = max(
-        np.mean([average_precision(top, bought) for bought in truth]) for top in popular)
+    by_popularity = max(np.mean([average_precision(top, bought) for bought in truth]) for top in popular)
 
     matrix = np.zeros((len(customers), len(articles)), np.float32)
     matrix[customer, article] = 1
@@ -259,6 +276,7 @@ def test_item_to_item_beats_popularity(tmp_path, seed):
 
 
 # Safety
+
 
 @pytest.mark.parametrize("name", [name + end for name in synthetic.FILES for end in ("", ".gz")])
 def test_a_foreign_file_is_refused_and_stays(tmp_path, capsys, name):
@@ -316,9 +334,17 @@ def test_a_failure_on_the_way_changes_nothing(tmp_path, monkeypatch):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize(("option", "value"), [
-    ("--scale", "0"), ("--scale", "-1"), ("--scale", "nan"), ("--scale", "inf"),
-    ("--scale", "0.00001"), ("--seed", "-1")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--scale", "0"),
+        ("--scale", "-1"),
+        ("--scale", "nan"),
+        ("--scale", "inf"),
+        ("--scale", "0.00001"),
+        ("--seed", "-1"),
+    ],
+)
 def test_bad_values_are_one_sentence(tmp_path, capsys, option, value):
     assert synthetic.main([str(tmp_path / "new"), f"{option}={value}"]) == 1
     said = capsys.readouterr()

@@ -1,0 +1,281 @@
+"""What the pipeline costs, against other ways and the floor: bench.py --scale 0.1 --scale 1.
+
+For every scale: makes synthetic data once, runs every contender's stages as processes of their own,
+checks that all contenders made the same tables, and adds the figures to results.json. Then (also
+without any scale) draws RESULTS.md and cost.svg from results.json.
+
+- seconds: wall time, from start to end of the process; for the floors and for reading, inside it
+- cpu_seconds: user and system time of the process and of all that it started
+- peak_bytes: the largest resident set of one process among them (as /usr/bin/time shows it);
+  Metaflow runs each step as a child and is itself another 0.05 GB, dbt is one process
+- written_bytes: what went to the file system, spilled and temporary files included (Linux only)
+- kept_bytes: the size of the files that the process leaves
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+# Nothing large is imported here before the runs: Linux counts the parent's memory at the moment of
+# the fork as the child's own peak.
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+DBT = Path(sys.executable).with_name("dbt")
+TINY = 0.001
+# Beyond these the others take more memory than a common machine has.
+LARGEST_SCALE = {"row by row": 0.1, "pandas": 0.3, "Polars": 0.3}
+# Scripts that run on the pipeline's files, each with its argument; `extract` only prepares.
+AFTERWARDS = (
+    *(f"floors {what}" for what in ("parse", "write_inputs", "read_inputs")),
+    *(f"floors {what}" for what in ("write_result", "read_result")),
+    *(f"reading {what}" for what in ("extract", "pyarrow", "client", "client_test")),
+)
+PACKAGES = ("duckdb", "dbt-core", "dbt-duckdb", "metaflow", "pyarrow", "pandas", "polars")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process to measure, and the files or folders that it leaves."""
+
+    name: str
+    command: tuple
+    home: Path  # where Metaflow and dbt keep what they write, and the working folder
+    outputs: tuple = ()
+    cwd: Path | None = None  # another working folder
+    timed_inside: bool = False  # the last line that it prints is its own {"seconds": ...}
+
+    def environment(self):
+        """The environment of the process."""
+        return os.environ | {
+            "METAFLOW_USER": "benchmark",
+            "METAFLOW_DEFAULT_DATASTORE": "local",
+            "METAFLOW_DEFAULT_METADATA": "local",
+            "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.home),
+            "METAFLOW_CLIENT_CACHE_PATH": str(self.home / "cache"),
+            "DBT_TARGET_PATH": str(self.home / "dbt" / "target"),
+            "DBT_LOG_PATH": str(self.home / "dbt"),
+        }
+
+
+def remove(path):
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def size(path):
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def measure(job):
+    """Run `job` without outputs and caches (dbt, Metaflow) of earlier runs; return its figures."""
+    job.home.mkdir(exist_ok=True)
+    for path in (*job.outputs, job.home / "cache", job.home / "dbt"):
+        remove(path)
+    os.sync()  # so that no process pays for what the one before it wrote
+    log = job.home / "log.txt"
+    with log.open("w") as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [str(word) for word in job.command],
+            cwd=job.cwd or job.home,
+            env=job.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(
+            f"bench.py: {job.name} failed with exit code {process.returncode}; the end of {log}:\n"
+            + log.read_text()[-2000:]
+        )
+    if job.timed_inside:
+        seconds = json.loads(log.read_text().splitlines()[-1])["seconds"]
+    return {
+        "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "written_bytes": usage.ru_oublock * 512,
+        "kept_bytes": sum(size(path) for path in job.outputs),
+    }
+
+
+def three_stages(name, home, data, first, dbt_project, flow, flow_name):
+    """Jobs of a way that has three stages, each reading what the one before it left in `data`."""
+    result = data / "filtered_dataframe.parquet"
+    inputs = tuple(data / table for table in ("articles", "customers", "transactions_train"))
+    variables = json.dumps({"data_dir": str(data)})
+    python = (sys.executable,)
+    return [
+        Job(f"{name} 1", python + first, home, inputs),
+        Job(f"{name} 2", (DBT, "run", "--vars", variables), home, (result,), cwd=dbt_project),
+        Job(
+            f"{name} 3",
+            python + flow + ("--dataset", result),
+            home,
+            (home / ".metaflow" / flow_name,),
+        ),
+    ]
+
+
+def pipeline(name, home):
+    """The three commands of the README."""
+    first = (ROOT / "create_parquet_dataset.py", "--data-dir", home)
+    flow = (ROOT / "data_prep.py", "run", "--row_sampling", "0")
+    return three_stages(name, home, home, first, ROOT / "dbt", flow, "DataPrepFlow")
+
+
+def contenders(folder, tiny):
+    """{name: jobs} of all that is measured at one scale; every list runs in its order."""
+    rows, own = HERE / "row_by_row", folder / "row by row"
+    ways = {
+        "pipeline": pipeline("pipeline", folder),
+        "small": [
+            Job("empty flow", (sys.executable, HERE / "empty_flow.py", "run"), tiny),
+            *pipeline("tiny", tiny),
+        ],
+        "row by row": three_stages(
+            "row by row",
+            folder,
+            own,
+            (rows / "read_csv.py", folder, own),
+            rows / "dbt",
+            (rows / "flow.py", "run"),
+            "RowByRowFlow",
+        ),
+    }
+    # What follows reads the files that the pipeline left.
+    sampled = (sys.executable, ROOT / "data_prep.py", "run", "--row_sampling", "1", "--dataset")
+    sampled += (folder / "filtered_dataframe.parquet",)
+    ways["pipeline"].append(Job("sample 1 %", sampled, folder / "sample"))
+    for name in AFTERWARDS:
+        script, what = name.split()
+        command = (sys.executable, HERE / f"{script}.py", what, folder)
+        ways["pipeline"].append(Job(name, command, folder, timed_inside=True))
+    for way in ("Polars", "pandas"):
+        files = ("filtered_dataframe", "train", "valid", "test")
+        ways[way] = [
+            Job(
+                way,
+                (sys.executable, HERE / f"with_{way.lower()}.py", folder, folder / way),
+                folder,
+                tuple(folder / way / f"{file}.parquet" for file in files),
+            )
+        ]
+    return ways
+
+
+def make_data(folder, scale):
+    """The CSV files of that scale, made again only when synthetic.py has changed since."""
+    made, script = folder / ".synthetic.json", ROOT / "synthetic.py"
+    if not made.exists() or made.stat().st_mtime < script.stat().st_mtime:
+        subprocess.run([sys.executable, script, folder, "--scale", str(scale)], check=True)
+    for path in folder.glob("*.csv"):  # into the page cache, for all alike
+        with path.open("rb") as file:
+            while file.read(1 << 20):
+                pass
+    return {
+        "purchases": json.loads(made.read_text())["files"]["transactions_train.csv"]["rows"],
+        "csv_bytes": sum(size(path) for path in folder.glob("*.csv")),
+    }
+
+
+def run_scale(scale, repeats, data):
+    """All figures of one scale: {"purchases", "csv_bytes", "jobs": {name: [figures, ...]}}."""
+    folder, tiny = data / f"{scale:g}", data / "tiny"
+    figures = make_data(folder, scale)
+    make_data(tiny, TINY)
+    ways = {name: jobs for name, jobs in contenders(folder, tiny).items() if scale <= LARGEST_SCALE.get(name, scale)}
+    for name in LARGEST_SCALE:
+        (folder / name).mkdir(exist_ok=True)
+    figures["load"] = os.getloadavg()[0]
+    figures["jobs"] = {job.name: [] for jobs in ways.values() for job in jobs}
+    for repeat in range(repeats):
+        # Every second time in reverse, so that nobody always follows the same neighbour.
+        for name in list(ways)[:: -1 if repeat % 2 else 1]:
+            for job in ways[name]:
+                measured = measure(job)
+                figures["jobs"][job.name].append(measured)
+                print(
+                    f"scale {scale:g}, {job.name}: {measured['seconds']:.2f} s, {measured['peak_bytes'] / 1e9:.2f} GB",
+                    flush=True,
+                )
+    rivals = [name for name in LARGEST_SCALE if name in ways]
+    if rivals:
+        check = Job("check", (sys.executable, HERE / "expected.py", folder, *rivals), folder)
+        measure(check)  # stops here when their tables differ
+    return figures
+
+
+def machine():
+    """One line: what the figures were measured on and with."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GB of memory, "
+        f"{platform.system()}, MEMORY_LIMIT {os.environ.get('MEMORY_LIMIT', 'default')}, "
+        f"Python {platform.python_version()}, " + ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    )
+
+
+def main(argv=None):
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--scale",
+        type=float,
+        action="append",
+        default=[],
+        metavar="S",
+        help="1 is the size of H&M's data; may be repeated; none: only draw again",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        metavar="N",
+        help="how often; medians count (default: 3 up to scale 0.1, 1 beyond)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=HERE / "data",
+        help="where the data is made and kept (default: benchmarks/data)",
+    )
+    parser.add_argument(
+        "--out-dir",
+        type=Path,
+        default=HERE,
+        help="for results.json, RESULTS.md and cost.svg (default: benchmarks)",
+    )
+    arguments = parser.parse_args(argv)
+    data, out = arguments.data_dir.resolve(), arguments.out_dir.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    stored = out / "results.json"
+    results = json.loads(stored.read_text()) if stored.exists() else {"machine": "", "scales": {}}
+    for scale in arguments.scale:
+        if results["machine"] != machine():  # figures of two machines or versions do not mix
+            results = {"machine": machine(), "scales": {}}
+        repeats = arguments.repeats or (3 if scale <= 0.1 else 1)
+        results["scales"][f"{scale:g}"] = run_scale(scale, repeats, data)
+        stored.write_text(json.dumps(results, indent=1) + "\n")
+    from report import draw
+
+    draw(results, out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Metaflow's surroundings for the tests, and data sets that many tests only read."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # the project's modules lie flat in its folder
+
+# Before metaflow is imported: it reads these once. The folder goes when the tests have ended.
+_surroundings = tempfile.TemporaryDirectory(prefix="tests-")
+SURROUNDINGS = Path(_surroundings.name)
+for name in [name for name in os.environ if name.startswith(("METAFLOW_", "DBT_"))]:
+    del os.environ[name]
+os.environ |= {
+    "METAFLOW_USER": "tester",
+    "METAFLOW_HOME": f"{SURROUNDINGS}/home",
+    "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(SURROUNDINGS),
+    "METAFLOW_CLIENT_CACHE_PATH": f"{SURROUNDINGS}/cache",
+    "DBT_TARGET_PATH": f"{SURROUNDINGS}/dbt",
+    "DBT_LOG_PATH": f"{SURROUNDINGS}/dbt",
+}
+
+import stages  # noqa: E402
+
+import synthetic  # noqa: E402
+
+FIXTURE = Path(__file__).parent / "fixture"
+HM_REAL = ROOT.parent / "shared" / "hm_real"
+
+
+def copy_csv(source, folder):
+    """The three CSV files of source in folder, as files that a test may change."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in source.glob("*.csv"):
+        shutil.copyfile(path, folder / path.name)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The hand-written CSV files, in a folder of the test's own."""
+    return copy_csv(FIXTURE, tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def hand_made(tmp_path_factory):
+    """The hand-written data set after all three stages; tests only read it."""
+    return stages.whole_way(copy_csv(FIXTURE, tmp_path_factory.mktemp("hand_made")))
+
+
+@pytest.fixture(scope="session")
+def hm_real(tmp_path_factory):
+    """The real rows after all three stages; tests only read it."""
+    if not HM_REAL.is_dir():
+        pytest.skip("the real rows are not here")
+    return stages.whole_way(copy_csv(HM_REAL, tmp_path_factory.mktemp("hm_real")))
+
+
+@pytest.fixture(scope="session", params=[0, 1, 2], ids="seed{}".format)
+def synthetic_csv(request, tmp_path_factory):
+    """A folder with the CSV files of a synthetic data set, 31,788 purchases."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    synthetic.generate(folder, 0.001, request.param)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory):
+    """A folder with 397,354 purchases after stages 1 and 2: enough for several threads."""
+    folder = tmp_path_factory.mktemp("large")
+    synthetic.generate(folder, 0.0125, 0)
+    assert stages.create("--data-dir", folder).code == 0
+    assert stages.dbt("run", folder, threads=2).code == 0
+    return folder

@@ -1,0 +1,431 @@
+"""The card of get_dataset in a browser without network, and the summary on the terminal."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from types import SimpleNamespace
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import stages
+
+import synthetic
+
+CHROMIUM = shutil.which("chromium")
+WIDTHS = {"desktop": 1280, "phone": 390}
+SLOW_FLOW = """
+import time
+import pyarrow as pa
+from metaflow import FlowSpec, card, step
+import card as project_card
+
+project_card.SECONDS_BEFORE_PROGRESS = 0
+
+class SlowFlow(FlowSpec):
+    @card(type="blank", refresh_interval=1)
+    @step
+    def start(self):
+        batches = (pa.record_batch({"row": range(10)}) for _ in iter(lambda: time.sleep(.2), 0))
+        passed = project_card.show_progress(batches, 800)
+        print(sum(next(passed).num_rows for _ in range(40)))
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+if __name__ == "__main__":
+    SlowFlow()
+"""
+
+
+@pytest.fixture(scope="module")
+def data_set(tmp_path_factory):
+    """A folder with 95,365 synthetic purchases, after stages 1 and 2."""
+    folder = tmp_path_factory.mktemp("card")
+    synthetic.generate(folder, 0.003)
+    assert stages.create("--data-dir", folder).code == 0
+    assert stages.dbt("run", folder).code == 0
+    return folder
+
+
+def run(folder, *options):
+    """A run of the flow: what it printed, its artifacts as plain tables, and its card's page."""
+    result = stages.flow("--row_sampling", 0, *options, cwd=folder)
+    assert result.code == 0, result.out + result.err
+    data = stages.artifacts(result)
+    page = stages.run(
+        stages.PYTHON,
+        stages.ROOT / "data_prep.py",
+        "card",
+        "get",
+        f"{stages.run_of(result).id}/get_dataset",
+        cwd=folder,
+    )
+    assert page.code == 0, page.err
+    parts = json.loads(base64.b64decode(re.search(r'__MF_DATA__\["[^"]*"\] = "([^"]+)"', page.out)[1]))
+    return SimpleNamespace(
+        out=result.out,
+        page=page.out,
+        parts=list(components(parts)),
+        summary=data.summary,
+        leak_check=data.leak_check,
+        folder=folder,
+        tables={label: stages.frame(table) for label, table in data.label_to_dataset.items()},
+    )
+
+
+def components(part):
+    """The components of a card, from top to bottom."""
+    if isinstance(part, dict) and "type" in part:
+        yield part
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from components(inner)
+
+
+def charts(run):
+    """The Vega-Lite specifications of a card, by their description."""
+    return {part["spec"]["description"]: part["spec"] for part in run.parts if part["type"] == "vegaChart"}
+
+
+def values(run, description):
+    """The data of a chart as a table."""
+    return pd.DataFrame(charts(run)[description]["data"]["values"])
+
+
+@pytest.fixture(scope="module")
+def whole(data_set):
+    """A run without sampling."""
+    return run(data_set)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium. It may be missing on a user's machine, but not in CI."""
+    if "CI" not in os.environ:
+        if not CHROMIUM:
+            pytest.skip("needs chromium, Debian's package of that name")
+        pytest.importorskip("playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
+        yield chromium
+        chromium.close()
+
+
+def open_page(browser, html, folder, width):
+    """The page in a window of that width, without network, and what it complained of."""
+    (folder / "card.html").write_text(html, encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 850})
+    errors = []
+    page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    # Metaflow's page asks for one font; the answer is empty, all else is refused.
+    page.route("**/*", lambda route: route.abort())
+    page.route("https://fonts.googleapis.com/**", lambda route: route.fulfill(body=""))
+    page.route("file://**", lambda route: route.continue_())
+    page.goto((folder / "card.html").as_uri())
+    page.wait_for_function(
+        "document.querySelectorAll('svg.marks').length == document.querySelectorAll('.vega-embed').length"
+    )
+    return page, errors
+
+
+@pytest.mark.parametrize("device", WIDTHS)
+def test_every_chart_is_drawn_without_network_and_nothing_sticks_out(whole, browser, tmp_path, device):
+    page, errors = open_page(browser, whole.page, tmp_path, WIDTHS[device])
+    assert errors == []
+    expected = charts(whole)
+    assert page.locator("svg.marks").count() == len(expected) == 9
+    drawn = [
+        [
+            svg.locator(f"g.role-mark.mark-{mark} > {shape}").count()
+            for mark, shape in (("rect", "path"), ("text", "text"), ("rule", "line"))
+        ]
+        for svg in page.locator("svg.marks").all()
+    ]
+    for (description, spec), marks in zip(expected.items(), drawn, strict=True):
+        rows = len(spec["data"]["values"])
+        labels = (
+            rows if "layer" in spec and "mark" in spec["layer"][1] and spec["layer"][1]["mark"]["type"] == "text" else 0
+        )
+        rules = 2 if description == "Rows per day" else 0
+        assert rows > 0
+        assert marks == [rows, labels, rules], description
+    too_wide = page.evaluate("""() => [...document.querySelectorAll('svg, td, p')].filter(
+        element => element.getBoundingClientRect().right > window.innerWidth + 1).length""")
+    assert too_wide == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[device]
+
+
+def test_small_charts_stand_in_one_row_on_a_desktop_and_below_each_other_on_a_phone(whole, browser, tmp_path):
+    tops = {}
+    for device, width in WIDTHS.items():
+        page, _ = open_page(browser, whole.page, tmp_path, width)
+        boxes = [svg.bounding_box() for svg in page.locator("td svg.marks").all()]
+        assert len(boxes) == 5
+        tops[device] = {round(box["y"]) for box in boxes}
+    assert len(tops["desktop"]) == 1
+    assert len(tops["phone"]) == 5
+
+
+def test_a_newcomer_finds_the_answers_in_the_visible_text(whole, browser, tmp_path):
+    page, _ = open_page(browser, whole.page, tmp_path, WIDTHS["phone"])
+    text = page.locator("body").inner_text().replace("\N{NO-BREAK SPACE}", " ")
+    test = whole.tables["test"]
+    known = whole.tables["train"].customer_id
+    new = test[~test.customer_id.isin(known)].customer_id.nunique()
+    of_all = test.customer_id.nunique()
+    assert (
+        f"How many customers of the test days are new? {new:,} of {of_all:,} "
+        f"({100 * new / of_all:.1f} %). Only customers with 5 or more purchase lines before "
+        "2020-09-08 are in the data set"
+    ) in text
+    assert (
+        "When is the split? train is all days before 2020-09-08; valid is from then to the "
+        "day before 2020-09-15; test is from 2020-09-15 to 2020-09-22."
+    ) in text
+    read = pq.read_metadata(whole.folder / "transactions_train").num_rows
+    rows = sum(len(table) for table in whole.tables.values())
+    units = sum(table.quantity.sum() for table in whole.tables.values())
+    assert (
+        f"What was left out, and why? {read - units:,} rows of customers with under 5 purchase "
+        f"lines; {units - rows:,} rows merged into the quantity of an equal row."
+    ) in text
+    assert "Does a later day leak into train? No: all 6 rules hold." in text
+    for split in whole.summary.values():
+        assert split["fingerprint"] in text
+
+
+def test_headline_equals_the_tables(whole, browser, tmp_path):
+    page, _ = open_page(browser, whole.page, tmp_path, WIDTHS["desktop"])
+    shown = [row.locator("th, td").all_inner_texts() for row in page.locator("table").first.locator("tr").all()]
+    tables = {"whole": pd.concat(whole.tables.values()), **whole.tables}
+    assert shown == [
+        ["", *tables],
+        ["rows", *(f"{len(table):,}" for table in tables.values())],
+        [
+            "share of rows",
+            *(f"{100 * len(table) / len(tables['whole']):.1f}\N{NO-BREAK SPACE}%" for table in tables.values()),
+        ],
+        ["units", *(f"{table.quantity.sum():,}" for table in tables.values())],
+        ["customers", *(f"{table.customer_id.nunique():,}" for table in tables.values())],
+        ["articles", *(f"{table.article_id.nunique():,}" for table in tables.values())],
+        ["days with rows", *(f"{table.t_dat.nunique():,}" for table in tables.values())],
+        ["first day", *(f"{table.t_dat.min():%Y-%m-%d}" for table in tables.values())],
+        ["last day", *(f"{table.t_dat.max():%Y-%m-%d}" for table in tables.values())],
+    ]
+
+
+def test_rows_per_day_equal_the_tables(whole):
+    days = values(whole, "Rows per day")
+    assert dict(zip(zip(days.split, days.day, strict=True), days.rows, strict=True)) == {
+        (label, f"{day:%Y-%m-%d}"): count
+        for label, table in whole.tables.items()
+        for day, count in table.t_dat.value_counts().items()
+    }
+    lines = charts(whole)["Rows per day"]["layer"][1]["data"]["values"]
+    assert lines == [{"day": "2020-09-08"}, {"day": "2020-09-15"}]
+
+
+def test_each_step_of_the_funnel_begins_where_the_one_before_ended(whole):
+    steps = values(whole, "Rows after each step")
+    read = pq.read_metadata(whole.folder / "transactions_train").num_rows
+    rows = {label: len(table) for label, table in whole.tables.items()}
+    assert list(steps.end - steps.start)[-3:] == list(rows.values())
+    assert steps.end[0] == read
+    losses = steps[steps.colour == "#AAAAAA"]
+    assert list(losses.end) == [read, *losses.start[:-1]]
+    assert losses.start.iloc[-1] == sum(rows.values())
+    for text, size in zip(steps.text, steps.end - steps.start, strict=True):
+        assert text.startswith(f"{size:,} rows ")
+
+
+def test_cold_start_equals_the_tables(data_set):
+    sampled = run(data_set, "--row_sampling", 5)
+    train, texts = sampled.tables["train"], []
+    for key, name in (("customer_id", "customers"), ("article_id", "articles")):
+        new = {
+            label: sampled.tables[label][~sampled.tables[label][key].isin(train[key])] for label in ("valid", "test")
+        }
+        whole = {label: sampled.tables[label] for label in new}
+        texts += [
+            f"{label}: {new[label][key].nunique():,} of {whole[label][key].nunique():,} {name} are new" for label in new
+        ]
+        texts += [f"{label}: {len(new[label]):,} of {len(whole[label]):,} rows are of new {name}" for label in new]
+        assert len(new["valid"]) + len(new["test"]) > 0
+    shown = values(sampled, "New customers and articles in valid and test").text
+    assert [text.rpartition(" (")[0] for text in shown] == texts
+    steps = values(sampled, "Rows after each step")
+    not_drawn = steps[steps.text.str.endswith("rows not drawn by row_sampling (5 percent)")]
+    kept = sum(len(table) for table in sampled.tables.values())
+    assert list(not_drawn.start) == [kept]
+
+
+def test_shares_of_train_and_test_equal_the_tables(whole):
+    def bands(numbers, edges, names):
+        return pd.cut(numbers, [*edges, float("inf")], right=False, labels=names).astype(object)
+
+    train = whole.tables["train"]
+    lines = train.customer_id.value_counts()
+    histories = (
+        [0, 1, 5, 10, 20, 50, 100, 200],
+        ["none", "1 to 4", "5 to 9", "10 to 19", "20 to 49", "50 to 99", "100 to 199", "200 or more"],
+    )
+    prices = [round(0.01 * n, 2) for n in range(11)]
+    ages = (
+        [0, 20, 30, 40, 50, 60, 70],
+        ["below 20", "20 to 29", "30 to 39", "40 to 49", "50 to 59", "60 to 69", "70 or more"],
+    )
+    for split in ("train", "test"):
+        table = whole.tables[split]
+        customers = pd.Series(table.customer_id.unique())
+        groups = {
+            "history": bands(customers.map(lines).fillna(0), *histories),
+            "price": bands(table.price, prices, [f"from {price:.2f}" for price in prices[:-1]] + ["from 0.10 on"]),
+            "channel": table.sales_channel_id.map({1: "1, shop", 2: "2, online"}),
+            "product_group": table.product_group_name,
+            "age": bands(table.age, *ages).fillna("not known"),
+        }
+        for column, group in groups.items():
+            shown = values(whole, f"Train against test: {column}")
+            shown = shown[(shown.split == split) & (shown.share > 0)].set_index("value").share
+            expected = group.value_counts(normalize=True)
+            assert shown.to_dict() == pytest.approx(expected.to_dict(), abs=1e-12), column
+
+
+def test_the_distance_of_train_and_test_is_half_the_sum_of_the_differences(whole):
+    for description, spec in charts(whole).items():
+        if description.startswith("Train against test"):
+            shares = values(whole, description).pivot(index="value", columns="split", values="share")
+            distance = (shares.train - shares.test).abs().sum() / 2
+            assert spec["title"]["subtitle"] == f"{distance:.1%} apart"
+
+
+def test_min_interactions_keeps_what_the_tables_say(whole):
+    everything = pd.concat(whole.tables.values())
+    lines = whole.tables["train"].customer_id.value_counts()
+    texts = []
+    for least in range(5, 21):
+        customers = lines[lines >= least].index
+        rows = everything.customer_id.isin(customers).sum()
+        texts.append(f"{least}: {len(customers):,} customers, {rows:,} rows")
+    assert list(values(whole, "Customers kept by min_interactions").text) == texts
+
+
+def test_empty_cells_equal_the_tables(whole, browser, tmp_path):
+    page, _ = open_page(browser, whole.page, tmp_path, WIDTHS["desktop"])
+    table = page.locator("table", has=page.get_by_text("column", exact=True)).last
+    shown = [row.locator("td").all_inner_texts() for row in table.locator("tr").all()][1:]
+    nulls = pd.DataFrame({label: table.isna().sum() for label, table in whole.tables.items()})
+    nulls = nulls[nulls.any(axis=1)]
+    assert shown == [
+        [
+            column,
+            *(
+                f"{count:,} ({100 * count / len(whole.tables[label]):.1f}\N{NO-BREAK SPACE}%)"
+                for label, count in counts.items()
+            ),
+        ]
+        for column, counts in nulls.iterrows()
+    ]
+    assert {"age", "club_member_status", "fashion_news_frequency"} <= set(nulls.index)
+
+
+def test_page_is_small_and_names_no_customer(whole):
+    assert len(whole.page.encode()) < 2_000_000
+    text = json.dumps(whole.parts)
+    for column in ("customer_id", "postal_code"):
+        ids = whole.tables["train"][column].dropna().unique()
+        assert len(ids) > 500
+        assert not [one for one in ids if one in text]
+
+
+def test_an_empty_test_split_has_a_card_too(data_set, browser, tmp_path):
+    without_test = run(data_set, "--validation_end_date", "2020-12-01")
+    page, errors = open_page(browser, without_test.page, tmp_path, WIDTHS["desktop"])
+    assert errors == []
+    assert page.locator("svg.marks").count() == len(charts(without_test)) == 4
+    assert "0 of 0 (-)" in page.locator("body").inner_text()
+    assert "test  no row" in without_test.out
+
+
+def test_files_without_a_record_have_a_card_from_the_data_set_on(data_set, tmp_path):
+    table = pq.read_table(data_set / "filtered_dataframe.parquet")
+    pq.write_table(table.replace_schema_metadata(None), tmp_path / "filtered_dataframe.parquet")
+    foreign = run(tmp_path)
+    steps = list(values(foreign, "Rows after each step").text)
+    assert steps == [
+        f"{len(table):,} rows in the data set",
+        *(f"{len(rows):,} rows in {label}" for label, rows in foreign.tables.items()),
+    ]
+    assert values(foreign, "Customers kept by min_interactions").text[0].startswith("1: ")
+
+
+def test_summary_on_the_terminal_fits_100_columns_and_equals_the_tables(whole):
+    lines = whole.out[: whole.out.index("See it:")].splitlines()
+    lines = [line for line in lines if "/end/" in line][1:-1]
+    assert max(map(len, lines)) <= 100
+    shown = [line.partition("] ")[2].split() for line in lines]
+    tables = whole.tables
+    assert shown[:3] == [
+        [label, f"{table.t_dat.min():%Y-%m-%d}", "to", f"{table.t_dat.max():%Y-%m-%d}"]
+        for label, table in tables.items()
+    ]
+    assert shown[3] == ["split", "train", "valid", "test"]
+    assert shown[4] == ["rows", *(f"{len(table):,}" for table in tables.values())]
+    assert shown[6] == ["units", *(f"{table.quantity.sum():,}" for table in tables.values())]
+    assert shown[7] == ["customers", *(f"{table.customer_id.nunique():,}" for table in tables.values())]
+    assert shown[-1] == ["leak", "check:", "none", "of", "6", "rules", "broken"]
+
+
+def test_widest_figures_fit_the_terminal():
+    from card import summary_text
+
+    whole = {
+        "rows": 31_256_357,
+        "units": 31_256_357,
+        "customers": 1_371_980,
+        "articles": 105_542,
+        "first_day": "2018-09-20",
+        "last_day": "2020-09-07",
+    }
+    part = whole | {"rows": 266_364, "units": 266_364, "customers": 68_984, "new_customers": 5_572, "new_articles": 667}
+    text = summary_text({"train": whole, "valid": part, "test": part}, {"rule": "passed"})
+    assert max(map(len, text.splitlines())) <= 37
+    assert "31,256,357 266,364 266,364" in text
+    assert not [line for line in text.splitlines() if line.startswith(" ")]
+
+
+def test_progress_is_on_the_card_while_the_step_works(tmp_path):
+    (tmp_path / "slow_flow.py").write_text(SLOW_FLOW)
+    environment = os.environ | {"PYTHONPATH": str(stages.ROOT)}
+    process = subprocess.Popen([stages.PYTHON, "slow_flow.py", "run"], cwd=tmp_path, env=environment)
+    seen = set()
+    while process.poll() is None:
+        time.sleep(0.2)
+        for path in tmp_path.rglob("*.data.json"):
+            with contextlib.suppress(ValueError):  # being written
+                bars = json.loads(path.read_text())
+                seen |= {part["value"] for part in components(bars) if part["type"] == "progressBar"}
+    assert process.returncode == 0
+    assert len(seen) >= 2 and min(seen) < 50
+    assert max(seen) <= 50  # 400 of the 800 rows expected

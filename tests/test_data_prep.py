@@ -1,0 +1,381 @@
+"""Stage 3: the tables of a run by date, as plain Arrow for any reader; bad input makes no run."""
+
+import json
+import re
+import shutil
+import sys
+from datetime import datetime
+
+import duckdb
+import metaflow
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+from pandas_pipeline import ARTICLE_COLUMNS, COLUMNS, item_id_2_meta, split
+from stages import PYTHON, artifacts, expected, flow, frame, parquet, run, run_of
+
+RESULT = "filtered_dataframe.parquet"
+LABELS = ("train", "valid", "test")
+
+
+@pytest.fixture(scope="module")
+def dataset(hand_made):
+    return hand_made.folder / RESULT
+
+
+@pytest.fixture
+def foreign(dataset, tmp_path):
+    """The hand-written data set as another engine leaves it: no record of what made it."""
+    path = tmp_path / RESULT
+    pq.write_table(pq.ParquetFile(dataset).read().replace_schema_metadata(), path)
+    return path
+
+
+def lines(result):
+    """What the steps printed, without Metaflow's time and task in front."""
+    return [re.sub(r"^\S+ \S+ \[[^\]]*\] ", "", line) for line in result.out.splitlines()]
+
+
+# The tables and the other artifacts
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_the_hand_written_rows_are_split_as_worked_out_by_hand(hand_made, label):
+    table = artifacts(hand_made.prepared).label_to_dataset[label]
+    pd.testing.assert_frame_equal(frame(table), expected(label), check_exact=True)
+
+
+def test_valid_and_test_are_there_once_more(hand_made):
+    data = artifacts(hand_made.prepared)
+    assert data.valid.equals(data.label_to_dataset["valid"])
+    assert data.test.equals(data.label_to_dataset["test"])
+
+
+def test_text_columns_are_dictionaries_and_the_others_keep_their_types(hand_made, dataset):
+    for table in artifacts(hand_made.prepared).label_to_dataset.values():
+        assert type(table) is pa.Table
+        assert table.schema.names == COLUMNS
+        for field in pq.read_schema(dataset):
+            if field.type == pa.string():
+                assert pa.types.is_dictionary(table.schema.field(field.name).type)
+            else:
+                assert table.schema.field(field.name).type == field.type
+
+
+def test_item_id_2_meta_holds_the_article_columns_and_no_purchase(hand_made, dataset):
+    meta = artifacts(hand_made.prepared).item_id_2_meta
+    assert meta == item_id_2_meta(parquet(dataset))
+    assert len(meta) == 7
+    assert meta["200000002"]["department_no"] == 3608
+    assert all(list(row) == ARTICLE_COLUMNS for row in meta.values())
+
+
+def test_the_dates_are_datetimes(hand_made):
+    data = artifacts(hand_made.prepared)
+    assert data.training_end_date == datetime(2020, 9, 8)
+    assert data.validation_end_date == datetime(2020, 9, 15)
+
+
+READER = """
+import importlib.util, json, sys
+import metaflow
+assert importlib.util.find_spec("data_prep") is None
+metaflow.namespace(None)
+data = metaflow.Flow("DataPrepFlow")[sys.argv[1]].data
+tables = data.label_to_dataset
+print(json.dumps({
+    "types": [f"{type(t).__module__}.{type(t).__name__}" for t in (*tables.values(), data.test)],
+    "rows": {label: table.num_rows for label, table in tables.items()},
+    "decoded": tables["test"].to_pandas()["fashion_news_frequency"].astype(str).tolist(),
+    "foreign": sorted({"data_prep", "dataset", "splits", "engine"} & set(sys.modules)),
+}))
+"""
+
+
+def test_a_process_without_this_project_reads_plain_tables(hand_made, tmp_path):
+    result = run(PYTHON, "-c", READER, run_of(hand_made.prepared).id, cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == {
+        "types": ["pyarrow.lib.Table"] * 4,
+        "rows": {"train": 10, "valid": 2, "test": 3},
+        "decoded": ["Regularly", "None", "Regularly"],
+        "foreign": [],
+    }
+
+
+def test_reading_test_costs_a_small_part_of_reading_all(large_run):
+    stored = run_of(large_run)["get_dataset"].task
+    sizes = {name: stored[name].size for name in ("label_to_dataset", "valid", "test")}
+    assert 20 * (sizes["valid"] + sizes["test"]) < sizes["label_to_dataset"], sizes
+
+
+# What the run prints
+
+
+def test_what_the_run_prints(hand_made):
+    said = lines(hand_made.prepared)
+    id = run_of(hand_made.prepared).id
+    for line in (
+        "flow name: DataPrepFlow",
+        f"run id: {id}",
+        "username: tester",
+        "DATASTORE_SYSROOT_S3: None",
+        "ATTENTION: LOCAL DATASTORE ENABLED",
+        "# 10 events in the training set, 2 for validation, 3 for test",
+    ):
+        assert said.count(line) == 1, line
+    (query,) = [line for line in said if line.startswith("Fetching rows with query: ")]
+    assert "sample" not in query and RESULT in query
+    (example,) = [line for line in said if line.startswith("Example row ")]
+    # Parsed: it is a dict with the file's columns, and a row of the table.
+    row = eval(example.removeprefix("Example row "), {"datetime": sys.modules["datetime"]})
+    table = parquet(hand_made.folder / RESULT)
+    assert list(row) == COLUMNS
+    assert row in [
+        {key: None if pd.isna(value) else value for key, value in line.items()}
+        for line in table.astype(object).to_dict("records")
+    ]
+
+
+def test_the_last_lines_open_the_tables(hand_made, tmp_path):
+    said = lines(hand_made.prepared)
+    start = next(n for n, line in enumerate(said) if line.startswith("All done"))
+    code = [line.strip() for line in said[start + 1 :] if re.search(r"import | = ", line)]
+    code.append("print({label: len(table) for label, table in tables.items()})")
+    result = run(PYTHON, "-c", "\n".join(code), cwd=tmp_path)
+    assert result.out == "{'train': 10, 'valid': 2, 'test': 3}\n", result
+
+
+def test_thousands_are_separated(large_run, large):
+    rows = {label: len(table) for label, table in split(parquet(large / RESULT)).items()}
+    assert rows["train"] > 100_000
+    assert (
+        f"# {rows['train']:,} events in the training set, {rows['valid']:,} for validation, {rows['test']:,} for test"
+    ) in lines(large_run)
+
+
+def test_show_names_the_steps_and_help_the_parameters():
+    shown = run(PYTHON, ROOT / "data_prep.py", "show").out
+    for step in ("start", "get_dataset", "end"):
+        assert re.search(rf"^Step {step}\n    \S", shown, re.MULTILINE)
+    helped = " ".join(run(PYTHON, ROOT / "data_prep.py", "run", "--help").out.split())
+    for parameter, default in (
+        ("row_sampling", "1"),
+        ("sampling_seed", "0"),
+        ("training_end_date", "2020-09-08"),
+        ("validation_end_date", "2020-09-15"),
+        ("dataset", "filtered_dataframe.parquet"),
+    ):
+        assert re.search(rf"--{parameter} [A-Z]+ \S.*\[default: {re.escape(default)}\]", helped)
+
+
+def test_importing_does_nothing(tmp_path):
+    result = run(PYTHON, "-c", "import data_prep", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert result == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
+# Dates, folders, files of other engines
+
+
+def options(dataset, dates):
+    return ["--dataset", dataset, "--row_sampling", 0,
+            "--training_end_date", dates[0], "--validation_end_date", dates[1]]  # fmt: skip
+
+
+def test_other_dates_split_elsewhere(dataset):
+    dates = ("2020-09-14", "2020-09-22")
+    tables = artifacts(flow(*options(dataset, dates))).label_to_dataset
+    for label, table in split(parquet(dataset), *dates).items():
+        pd.testing.assert_frame_equal(frame(tables[label]), table, check_exact=True)
+    assert [len(tables[label]) for label in LABELS] == [11, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("dates", "rows"),
+    [(("2020-09-16", "2020-09-20"), [14, 0, 1]), (("2021-01-01", "2021-01-02"), [15, 0, 0])],
+)
+def test_an_empty_valid_or_test_is_said_and_stored(dataset, dates, rows):
+    done = flow(*options(dataset, dates))
+    assert done.code == 0, done.out
+    said = lines(done)
+    assert "# {} events in the training set, {} for validation, {} for test".format(*rows) in said
+    tables = artifacts(done).label_to_dataset
+    for label, number in zip(LABELS, rows, strict=True):
+        assert tables[label].num_rows == number
+        assert tables[label].schema == tables["train"].schema
+        loud = [line for line in said if line.startswith("ATTENTION: ") and f" {label} " in line]
+        assert len(loud) == (number == 0)
+
+
+def test_a_folder_of_part_files_of_another_engine(dataset, tmp_path):
+    """As Spark writes it: no record, other widths and column order, days as dates, part files."""
+    table = pq.ParquetFile(dataset).read().replace_schema_metadata()
+    days = table.schema.get_field_index("t_dat")
+    table = table.set_column(days, "t_dat", table["t_dat"].cast(pa.date32()))
+    table = table.set_column(0, "article_id", table["article_id"].cast(pa.int32()))
+    table = table.select(COLUMNS[::-1])
+    folder = tmp_path / RESULT
+    folder.mkdir()
+    (folder / "_SUCCESS").touch()
+    for number, start in enumerate((0, 4, 11)):
+        part = table.slice(start, (4, 7, 4)[number])
+        pq.write_table(part, folder / f"part-0000{number}.parquet")
+    done = flow("--row_sampling", 0, cwd=tmp_path)
+    assert done.code == 0, done.out
+    assert sum("does not say what made it" in line for line in lines(done)) == 1
+    for label, table in artifacts(done).label_to_dataset.items():
+        pd.testing.assert_frame_equal(frame(table), expected(label), check_exact=True)
+
+
+# Row sampling
+
+
+@pytest.fixture(scope="module")
+def large_run(large):
+    """All rows: row_sampling 100, which is the same as 0."""
+    return flow("--row_sampling", 100, cwd=large)
+
+
+def sampled(large, percent, **options):
+    """The rows of a run that samples them, in one table, by their place in the file."""
+    done = flow("--row_sampling", percent, "--sampling_seed", 3, cwd=large, **options)
+    tables = artifacts(done).label_to_dataset
+    return pd.concat([frame(tables[label]) for label in LABELS], ignore_index=True)
+
+
+def test_all_percents_of_the_rows_are_all_rows(large_run, large):
+    tables = artifacts(large_run).label_to_dataset
+    for label, table in split(parquet(large / RESULT)).items():
+        pd.testing.assert_frame_equal(frame(tables[label]), table, check_exact=True)
+
+
+def test_a_sample_is_duckdbs_bernoulli_sample_whatever_the_threads(large):
+    of_two = sampled(large, 2, threads=2)
+    of_one = sampled(large, 1, threads=1)
+    again = sampled(large, 1, threads=4)
+    pd.testing.assert_frame_equal(of_one, again, check_exact=True)
+    for percent, table in ((1, of_one), (2, of_two)):
+        for threads in (1, 2):
+            with duckdb.connect(config={"threads": threads}) as con:
+                rows = con.sql(
+                    f"select * from '{large / RESULT}' using sample {percent} percent (bernoulli, 3)"
+                ).to_arrow_table()
+            pd.testing.assert_frame_equal(table, rows.to_pandas(), check_exact=True)
+        all_rows = pq.read_metadata(large / RESULT).num_rows
+        spread = (all_rows * percent / 100) ** 0.5
+        assert abs(len(table) - all_rows * percent / 100) < 5 * spread
+    inside = of_one.merge(of_two)  # on all columns; lines are unique
+    assert len(inside) == len(of_one) < len(of_two)
+
+
+# Bad input: one sentence, exit code not 0, no run that a reader would find
+
+
+def refused(sentence, *arguments, **options):
+    """The flow refuses and says sentence (a regular expression) once."""
+    result = flow(*arguments, **options)
+    assert result.code != 0
+    said = result.out + result.err
+    assert "Traceback" not in said
+    assert len(re.findall(sentence, said)) == 1, said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--row_sampling", -1], "--row_sampling is -1: it must be .* 0 .* 100"),
+        (["--row_sampling", 101], "--row_sampling is 101: it must be .* 0 .* 100"),
+        (["--row_sampling", 2.5], "'--row_sampling': 2.5 is not a valid integer"),
+        (["--sampling_seed", -1], "--sampling_seed is -1: it must be 0 or more"),
+        (
+            ["--training_end_date", "8 Sep"],
+            "--training_end_date is '8 Sep': it must be a day such as 2020-09-08",
+        ),
+        (
+            ["--validation_end_date", "2020-09-31"],
+            "--validation_end_date is '2020-09-31': it must be a day such as",
+        ),
+        (
+            ["--validation_end_date", "2020-09-08"],
+            "--validation_end_date 2020-09-08 is not after --training_end_date 2020-09-08",
+        ),
+        (
+            ["--training_end_date", "2020-09-07"],
+            "filtered with training_end_date 2020-09-08, later than this run's 2020-09-07.* run dbt again with --vars",
+        ),
+    ],
+)
+def test_bad_parameters(dataset, arguments, sentence):
+    refused(sentence, "--dataset", dataset, *arguments)
+
+
+def test_no_row_to_train_on(foreign):
+    """The dates, the days that the data set has, and the cure are said."""
+    table = pq.read_table(foreign)
+    pq.write_table(table.slice(0, 1), foreign)  # 1 % of one row
+    said = refused("no row to train on before 2020-09-08", "--dataset", foreign)
+    (sentence,) = [line for line in said.splitlines() if "no row to train on" in line]
+    for word in ("2020-09-15", "2018-09-20 to 2018-09-20", "--row_sampling 0"):
+        assert word in sentence
+
+
+def test_a_dataset_that_is_missing(tmp_path):
+    said = refused("filtered_dataframe.parquet is missing: make it with", cwd=tmp_path)
+    assert "dbt run" in said and "--dataset" in said
+
+
+def test_a_dataset_that_is_no_parquet(tmp_path):
+    path = tmp_path / "some.parquet"
+    for content in (b"", b"t_dat,customer_id\n"):
+        path.write_bytes(content)
+        refused(f"{path} cannot be read as parquet .*dbt run", "--dataset", path)
+
+
+def test_a_folder_without_part_files(tmp_path):
+    refused(f"{tmp_path} cannot be read as parquet .*dbt run", "--dataset", tmp_path)
+
+
+def test_a_dataset_without_rows(foreign):
+    pq.write_table(pq.read_table(foreign).slice(0, 0), foreign)
+    refused(f"{foreign} has no row", "--dataset", foreign, "--row_sampling", 0)
+
+
+def test_a_dataset_without_needed_columns(foreign):
+    table = pq.read_table(foreign)
+    pq.write_table(table.drop_columns("quantity"), foreign)
+    refused(f"{foreign} lacks the column quantity: make it again", "--dataset", foreign)
+    pq.write_table(pa.table({"prediction": table["price"]}), foreign)
+    refused(f"{foreign} lacks the column {', '.join(COLUMNS)}: make", "--dataset", foreign)
+
+
+def test_a_foreign_dataset_with_customers_of_later_days_only(foreign):
+    dates = ["--training_end_date", "2019-12-24", "--validation_end_date", "2020-09-08"]
+    refused(
+        f"{foreign} does not say how it was filtered, and 1 of its customers bought nothing before 2019-12-24",
+        "--dataset",
+        foreign,
+        *dates,
+    )
+
+
+def test_a_dataset_changed_since_it_was_made(dataset, tmp_path):
+    folder = shutil.copytree(dataset.parent, tmp_path / "copy")
+    content = bytearray((folder / RESULT).read_bytes())
+    content[len(content) // 3] ^= 1
+    (folder / RESULT).write_bytes(content)
+    result = flow("--row_sampling", 0, cwd=folder)
+    assert result.code != 0
+    assert "Traceback" not in result.out + result.err
+
+
+def test_the_latest_successful_run_is_the_one_before_a_refused_one(hand_made):
+    assert run_of(hand_made.prepared).successful
+    before = metaflow.Flow("DataPrepFlow").latest_successful_run
+    refused("is missing", "--dataset", "nowhere.parquet")
+    latest = metaflow.Flow("DataPrepFlow").latest_successful_run
+    assert latest.id == before.id
+    assert type(latest.data.label_to_dataset["train"]) is pa.Table

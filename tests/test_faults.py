@@ -1,0 +1,940 @@
+"""What breaks from outside: kills, full disks, damage, two at once. Run by `make test-faults`.
+
+Each test prints how often it tried and how often the data survived, and the seed with which
+FAULTS_SEED repeats it. Disks are made small, and folders read-only, where the user may mount.
+"""
+
+import contextlib
+import csv
+import gzip
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import metaflow
+import pyarrow.parquet as pq
+import pytest
+from conftest import FIXTURE, copy_csv
+from hypothesis import HealthCheck, given, settings
+from hypothesis import seed as hypothesis_seed
+from hypothesis import strategies as st
+from stages import DBT, PYTHON, ROOT, Result, create, create_process, dbt, flow, run
+
+import synthetic
+
+pytestmark = pytest.mark.faults
+
+SEED = int(os.environ.get("FAULTS_SEED", random.randrange(1_000_000)))
+TABLES = ("articles", "customers", "transactions_train")
+STAGE_1 = (*TABLES, "create_parquet_dataset.json")
+STAGE_2 = ("filtered_dataframe.parquet", "filtered_dataframe.json")
+TEMPORARY = {f"{name}.tmp" for name in (*STAGE_1, *STAGE_2, "rejects.csv")} | {".spill.tmp"}
+of_stages_1_and_2 = pytest.mark.parametrize(
+    ("stage", "names"), [("stage 1", STAGE_1), ("stage 2", STAGE_2)], ids=["stage 1", "stage 2"]
+)
+FRACTION, VARS = 0.9, {"min_interactions": 3}  # of the run that a fault meets; before it 0.5 and 5
+
+
+class Count:
+    """Counts tries, and gathers what did not survive."""
+
+    def __init__(self):
+        self.tried, self.notes, self.failures = 0, Counter(), []
+
+    @contextlib.contextmanager
+    def attempt(self, what):
+        self.tried += 1
+        try:
+            yield
+        except AssertionError as error:
+            self.failures.append(f"{what}: {error}")
+
+
+@pytest.fixture
+def count(capsys, request):
+    """Attempts of one fault; the line that counts them is printed, and all have to survive."""
+    count = Count()
+    yield count
+    name = re.sub(r"\[(.*)\]", r", \1", request.node.name.removeprefix("test_").replace("_", " "))
+    with capsys.disabled():
+        notes = "".join(f", {number} {what}" for what, number in sorted(count.notes.items()))
+        print(
+            f"\n{name}: tried {count.tried}, survived {count.tried - len(count.failures)}{notes} (FAULTS_SEED={SEED})"
+        )
+    assert count.tried
+    assert not count.failures, "\n".join(dict.fromkeys(count.failures))
+
+
+@pytest.fixture
+def rng(request):
+    return random.Random(f"{SEED} {request.node.name}")
+
+
+# The stages, as processes that can be killed
+
+
+def start(stage, folder, **environment):
+    """Begin a run of the stage in a process group of its own; its output goes into a file."""
+    command, cwd = {
+        "stage 1": ([PYTHON, ROOT / "create_parquet_dataset.py", FRACTION, "--data-dir", folder], ROOT),
+        "stage 2": ([DBT, "run", "--vars", json.dumps({"data_dir": str(folder), **VARS})], ROOT / "dbt"),
+        "stage 3": ([PYTHON, ROOT / "data_prep.py", "run", "--row_sampling", 0], folder),
+    }[stage]
+    output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - end() closes it
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=cwd,
+        start_new_session=True,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"TMPDIR": tempfile.gettempdir()} | environment,
+    )
+    process.output = output
+    return process
+
+
+def end(process):
+    process.wait()
+    process.output.seek(0)
+    with process.output as output:
+        return Result(process.returncode, output.read(), "")
+
+
+def kill(process):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return end(process)
+
+
+def again(stage, folder):
+    """The same run as start(), to its end."""
+    if stage == "stage 1":
+        return create(FRACTION, "--data-dir", folder)
+    if stage == "stage 2":
+        return dbt("run", folder, VARS)
+    return flow("--row_sampling", 0, cwd=folder)
+
+
+def contents(folder, names):
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+
+
+def text_of(result):
+    return result.out + result.err
+
+
+def one_sentence(result, words):
+    """Did the command fail, and say why once, without a traceback?"""
+    text = text_of(result)
+    assert result.code not in (0, None), text
+    assert re.search(words, text), text
+    assert "Traceback" not in text, text
+
+
+# Data sets, prepared once and copied
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """A folder with 31,788 purchases after stages 1 and 2."""
+    folder = tmp_path_factory.mktemp("prepared")
+    synthetic.generate(folder, 0.001, 0)
+    (folder / synthetic.MARKER).unlink()
+    assert create(0.5, "--data-dir", folder).code == 0
+    assert dbt("run", folder).code == 0
+    return folder
+
+
+@pytest.fixture
+def folder(prepared, tmp_path):
+    return shutil.copytree(prepared, tmp_path / "data")
+
+
+def restore(prepared, folder):
+    """Make the folder what it was; the same path again saves dbt a new parse."""
+    shutil.rmtree(folder)
+    shutil.copytree(prepared, folder)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(prepared, tmp_path_factory):
+    """What each stage leaves when nothing comes between, and how long it took."""
+    left = {}
+    for stage, names in (("stage 1", STAGE_1), ("stage 2", STAGE_2)):
+        folder = tmp_path_factory.mktemp("undisturbed") / "data"
+        shutil.copytree(prepared, folder)
+        started = time.monotonic()
+        process = start(stage, folder)
+        assert end(process).code == 0
+        left[stage] = contents(folder, names), time.monotonic() - started
+    started = time.monotonic()
+    result = flow("--row_sampling", 0, cwd=prepared)
+    assert result.code == 0, text_of(result)
+    left["stage 3"] = tables_of(run_id(result)), time.monotonic() - started
+    return left
+
+
+def run_id(result):
+    return re.search(r"run-id (\d+)", result.out)[1]
+
+
+def tables_of(run):
+    """Everything a run is read for, comparable; None when it did not end well."""
+    metaflow.namespace(None)
+    run = metaflow.Run(f"DataPrepFlow/{run}")
+    if not run.successful:
+        return None
+    return {artifact.id: artifact.data for artifact in run.end_task.artifacts if not artifact.id.startswith("_")}
+
+
+# kill -9
+
+
+@of_stages_1_and_2
+def test_kill(stage, names, prepared, folder, undisturbed, rng, count):
+    new, seconds = undisturbed[stage]
+    old, before = contents(prepared, names), set(os.listdir(prepared))
+    for i in range(30):
+        restore(prepared, folder)
+        process = start(stage, folder)
+        if i % 3:  # most of the time nothing is written yet: wait for the moment when it is
+            while process.poll() is None and not TEMPORARY & set(os.listdir(folder)):
+                time.sleep(0.001)
+            moment = rng.uniform(0, 0.1)
+        else:
+            moment = rng.uniform(0, seconds)
+        time.sleep(moment)
+        kill(process)
+        with count.attempt(f"{moment:.3f} s"):
+            left = contents(folder, names)
+            if left in (old, new):
+                count.notes["old output" if left == old else "new output"] += 1
+            else:  # between two renames: each file is whole, and the next stage knows
+                count.notes["between renames"] += 1
+                assert all(left[name] in (old[name], new[name]) for name in names)
+                refused_by_next(stage, folder)
+            assert set(os.listdir(folder)) - before <= TEMPORARY
+            result = again(stage, folder)
+            assert result.code == 0, text_of(result)
+            assert contents(folder, names) == new
+            assert set(os.listdir(folder)) == before
+
+
+def refused_by_next(stage, folder):
+    if stage == "stage 1":
+        one_sentence(dbt("run", folder), "run `python create_parquet_dataset.py` again")
+    else:
+        one_sentence(flow("--row_sampling", 0, cwd=folder), "run `cd dbt && dbt run` again")
+
+
+KILLED_AT_A_RENAME = """
+import os, runpy, signal, sys
+_, left, folder, *command = sys.argv
+left, rename = int(left), os.replace
+def replace(source, target):
+    global left
+    if os.path.dirname(os.fspath(target)) == folder:
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+    rename(source, target)
+os.replace, sys.argv = replace, command
+sys.path.insert(0, os.path.dirname(command[0]))
+runpy.run_path(command[0], run_name='__main__')
+"""
+
+
+@of_stages_1_and_2
+def test_kill_at_each_rename(stage, names, prepared, folder, undisturbed, count):
+    new, _ = undisturbed[stage]
+    old = contents(prepared, names)
+    command = (
+        [ROOT / "create_parquet_dataset.py", FRACTION, "--data-dir", folder]
+        if stage == "stage 1"
+        else [DBT, "run", "--vars", json.dumps({"data_dir": str(folder), **VARS})]
+    )
+    for i in range(len(names) + 1):
+        restore(prepared, folder)
+        result = run(PYTHON, "-c", KILLED_AT_A_RENAME, i, folder, *command, cwd=ROOT / "dbt")
+        with count.attempt(f"rename {i}"):
+            assert result.code == (0 if i == len(names) else -signal.SIGKILL), text_of(result)
+            left = contents(folder, names)
+            assert all(left[name] in (old[name], new[name]) for name in names)
+            if i in (0, len(names)):
+                assert left == (new if i else old)
+            else:
+                refused_by_next(stage, folder)
+            result = again(stage, folder)
+            assert result.code == 0, text_of(result)
+            assert contents(folder, names) == new
+
+
+def datastore(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_kill_stage_3(prepared, undisturbed, tmp_path, rng, count):
+    tables, seconds = undisturbed["stage 3"]
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    root = Path(os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"]) / ".metaflow" / "DataPrepFlow"
+    for i in range(30):
+        last = metaflow.Flow("DataPrepFlow").latest_successful_run.id
+        before = datastore(root / last)
+        process = start("stage 3", prepared, TMPDIR=str(temporary))
+        if i % 3:  # in the middle of get_dataset
+            while process.poll() is None and not list(temporary.glob("*/*.parquet")):
+                time.sleep(0.001)
+            moment = rng.uniform(0, seconds / 4)
+        else:
+            moment = rng.uniform(0, seconds)
+        time.sleep(moment)
+        killed = kill(process)
+        with count.attempt(f"{moment:.3f} s"):
+            assert datastore(root / last) == before
+            started = re.search(r"run-id (\d+)", killed.out)
+            if started and metaflow.Run(f"DataPrepFlow/{started[1]}").successful:
+                count.notes["ended in time"] += 1
+                assert tables_of(started[1]) == tables
+            result = run(PYTHON, ROOT / "data_prep.py", "run", "--row_sampling", 0, cwd=prepared, TMPDIR=str(temporary))
+            assert result.code == 0, text_of(result)
+            assert tables_of(run_id(result)) == tables
+            assert not list(temporary.rglob("*.parquet"))
+
+
+# Full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of 16 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+PAGE = 4096
+
+
+@contextlib.contextmanager
+def pages_free(disk, pages):
+    """Fill the disk up to so many pages."""
+    filler = disk / "filler"
+    free = os.statvfs(disk).f_bavail
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, (free - pages)) * PAGE)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@of_stages_1_and_2
+def test_full_disk(stage, names, prepared, small_disk, undisturbed, rng, count):
+    new, _ = undisturbed[stage]
+    folder = shutil.copytree(prepared, small_disk / "data")
+    old, before = contents(folder, names), set(os.listdir(folder))
+    need = sum(-(-len(content) // PAGE) for content in new.values())
+    free = [0, 1, 2, *rng.sample(range(3, need - 3), 9), *range(need - 3, need + 1)]
+    for pages in free:
+        with count.attempt(f"{pages} of {need} pages free"):
+            with pages_free(small_disk, pages):
+                result = again(stage, folder)
+            if pages == need:
+                assert result.code == 0, text_of(result)
+                assert contents(folder, names) == new
+            else:
+                one_sentence(result, "No space left on device")
+                assert contents(folder, names) == old
+            assert set(os.listdir(folder)) == before
+
+
+def test_file_size_limit_stage_1(prepared, folder, undisturbed, rng, count):
+    """The same for one who may not mount: no file may grow beyond a size."""
+    old, new = contents(prepared, STAGE_1), undisturbed["stage 1"][0]
+    largest = max(map(len, new.values()))
+    for size in sorted(rng.sample(range(largest), 12)):
+        with count.attempt(f"{size} bytes"):
+            done = subprocess.run(
+                [PYTHON, ROOT / "create_parquet_dataset.py", str(FRACTION), "--data-dir", folder],
+                capture_output=True,
+                text=True,
+                preexec_fn=lambda size=size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+            )
+            one_sentence(Result(done.returncode, done.stdout, done.stderr), "File too large")
+            assert contents(folder, STAGE_1) == old
+            assert not TEMPORARY & set(os.listdir(folder))
+
+
+@pytest.mark.parametrize("full", ["temporary files", "datastore"])
+def test_full_disk_stage_3(full, prepared, small_disk, undisturbed, rng, count):
+    tables, _ = undisturbed["stage 3"]
+    name = {"temporary files": "TMPDIR", "datastore": "METAFLOW_DATASTORE_SYSROOT_LOCAL"}[full]
+    assert flow("--row_sampling", 0, cwd=prepared, **{name: str(small_disk)}).code == 0
+    before = datastore(small_disk)
+    for pages in (1, 8, *rng.sample(range(9, 40), 3)):
+        with count.attempt(f"{pages} pages free"):
+            with pages_free(small_disk, pages):
+                result = flow("--row_sampling", 0, cwd=prepared, **{name: str(small_disk)})
+            assert result.code != 0 and "No space left on device" in text_of(result), text_of(result)
+            after = datastore(small_disk)
+            if full == "temporary files":
+                one_sentence(result, "cannot be written to a temporary folder .* TMPDIR")
+                assert after == before
+            else:  # Metaflow itself writes there, and says so in its own way
+                assert {path: after[path] for path in before if "latest_run" not in path.name} == {
+                    path: before[path] for path in before if "latest_run" not in path.name
+                }
+                shutil.rmtree(small_disk / ".metaflow")
+                for path, content in before.items():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
+    result = flow("--row_sampling", 0, cwd=prepared, TMPDIR=tempfile.gettempdir())
+    assert tables_of(run_id(result)) == tables
+
+
+# No permission
+
+
+@pytest.fixture
+def read_only(folder):
+    """The prepared folder, in which nothing may be written; modes do not stop root."""
+    if os.geteuid():
+        folder.chmod(0o555)
+    else:
+        mounted = [
+            subprocess.run(["mount", *options, folder], capture_output=True).returncode
+            for options in (["--bind", folder], ["-o", "remount,bind,ro"])
+        ]
+        if any(mounted):
+            pytest.skip("this root may not mount a folder read-only")
+    yield folder
+    if os.geteuid():
+        folder.chmod(0o755)
+    else:
+        subprocess.run(["umount", folder], check=True)
+
+
+@of_stages_1_and_2
+def test_no_permission(stage, names, prepared, read_only, count):
+    with count.attempt(stage):
+        one_sentence(again(stage, read_only), "Read-only file system|Permission denied")
+        assert contents(read_only, names) == contents(prepared, names)
+
+
+def test_no_permission_stage_3(read_only, undisturbed, count):
+    with count.attempt("the data set's folder is only read"):
+        result = flow("--row_sampling", 0, cwd=read_only)
+        assert result.code == 0, text_of(result)
+        assert tables_of(run_id(result)) == undisturbed["stage 3"][0]
+    with count.attempt("the datastore may not be written, which Metaflow says in its own way"):
+        result = flow("--row_sampling", 0, cwd=read_only, METAFLOW_DATASTORE_SYSROOT_LOCAL=str(read_only / "sub"))
+        assert result.code != 0
+
+
+# Cut input, damaged files
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["csv", "csv.gz"])
+def test_cut_input(compressed, folder, rng, count):
+    before = contents(folder, (*STAGE_1, "rejects.csv"))
+    for i in range(20):
+        path = folder / f"{TABLES[i % 3]}.csv"
+        whole = path.read_bytes()
+        while True:
+            at = rng.randrange(len(whole))
+            if whole[at - 1] != ord("\n"):  # inside a line
+                break
+        if compressed:
+            cut = path.with_suffix(".csv.gz")
+            packed = gzip.compress(whole)
+            cut.write_bytes(packed[: rng.randrange(len(packed))])
+            path.unlink()
+        else:
+            path.write_bytes(whole[:at])
+        with count.attempt(f"{path.name} at byte {at}"):
+            one_sentence(create("--data-dir", folder, "--max-bad-rows", i % 2 * 10), re.escape(path.name))
+            assert contents(folder, (*STAGE_1, "rejects.csv")) == before
+        path.with_suffix(".csv.gz").unlink(missing_ok=True)
+        path.write_bytes(whole)
+
+
+def flipped(path, rng):
+    """Change one byte of the file; returns where."""
+    content = bytearray(path.read_bytes())
+    at = rng.randrange(len(content))
+    content[at] ^= rng.randrange(1, 256)
+    path.write_bytes(content)
+    return at
+
+
+@pytest.mark.parametrize("name", STAGE_1)
+def test_damaged_before_stage_2(name, prepared, folder, rng, count):
+    before = contents(folder, STAGE_2)
+    for _ in range(20):
+        at = flipped(folder / name, rng)
+        with count.attempt(f"byte {at}"):
+            one_sentence(dbt("run", folder), "run `python create_parquet_dataset.py` again")
+            assert contents(folder, STAGE_2) == before
+        shutil.copyfile(prepared / name, folder / name)
+
+
+@pytest.mark.parametrize("name", STAGE_2)
+def test_damaged_before_stage_3(name, prepared, folder, rng, count):
+    for _ in range(20):
+        at = flipped(folder / name, rng)
+        with count.attempt(f"byte {at}"):
+            one_sentence(flow("--row_sampling", 0, cwd=folder), "`cd dbt && dbt run`")
+        shutil.copyfile(prepared / name, folder / name)
+
+
+# Hostile text
+
+HOSTILE = [
+    '"',
+    '""',
+    "'",
+    ",",
+    ";",
+    "\t",
+    "\0",
+    "\r",
+    "\n",
+    "\r\n",
+    "\ufeff",
+    "\u00fc",
+    "\u2028",
+    "\U0001f600",
+    "nan",
+    "inf",
+    "-0",
+    "1e5",
+    "1_0",
+    " 1",
+    "\uff11",
+    "NULL",
+    "\\",
+    '\\"',
+    "#",
+    "x" * 200_000,
+    "2020-02-30",
+    "2020-9-8",
+    "0100000001",
+    "1" * 64,
+]
+
+
+TEXTS = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=6)).map(lambda text: text.encode(errors="surrogatepass"))
+PIECES = st.one_of(TEXTS, st.binary(max_size=3), st.sampled_from([b"\xff", b"\xed\xa0\x80", b"\xc3"]))
+KINDS = [
+    "cell",
+    "quoted",
+    "insert",
+    "delete",
+    "line",
+    "double line",
+    "empty line",
+    "swap header",
+    "double header",
+    "bom",
+    "crlf",
+    "one crlf",
+    "long",
+]
+# What is done, where in the file (as a part of it), at which cell, and with which bytes.
+CHANGES = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.floats(0, 0.999), st.integers(0, 4), PIECES), min_size=1, max_size=3
+)
+
+
+def changed(content, kind, place, number, text):
+    """The content of a CSV file after one change."""
+    if kind in ("insert", "delete"):
+        at = int(place * len(content))
+        return content[:at] + (text + content[at:] if kind == "insert" else content[at + number :])
+    lines = content.split(b"\n")
+    at = int(place * max(1, len(lines) - 1))
+    cells = lines[at].split(b",")
+    if kind in ("cell", "quoted", "long"):
+        quoted = b'"' + (b"long, " * 180_000 if kind == "long" else text.replace(b'"', b'""')) + b'"'
+        cells[number % len(cells)] = text if kind == "cell" else quoted
+        lines[at] = b",".join(cells)
+    elif kind == "line":
+        lines.insert(at, text)
+    elif kind == "double line":
+        lines.insert(at, lines[at])
+    elif kind == "empty line":
+        lines.insert(at, b"")
+    elif kind == "swap header":
+        names = lines[0].split(b",")
+        names[0], names[number % len(names)] = names[number % len(names)], names[0]
+        lines[0] = b",".join(names)
+    elif kind == "double header":
+        lines[0] += b"," + lines[0].split(b",")[0]
+    elif kind == "bom":
+        lines[0] = b"\xef\xbb\xbf" + lines[0]
+    elif kind == "crlf":
+        lines = [line + b"\r" for line in lines[:-1]] + lines[-1:]
+    elif kind == "one crlf":
+        lines[at] += b"\r"
+    return b"\n".join(lines)
+
+
+NUMBERS = {
+    "articles": {
+        "product_type_no",
+        "graphical_appearance_no",
+        "colour_group_code",
+        "perceived_colour_value_id",
+        "perceived_colour_master_id",
+        "department_no",
+        "index_group_no",
+        "section_no",
+        "garment_group_no",
+    },
+    "customers": {"FN", "Active", "age"},
+    "transactions_train": {"price", "sales_channel_id"},
+}
+
+
+def same(table, text, value):
+    """Is the value in the parquet file what the CSV file says?"""
+    column, name = text
+    if value is None:
+        return name == ""
+    if column in NUMBERS[table]:
+        return float(name) == value
+    return name == str(value)
+
+
+def check_hostile(folder, name, allowed, count):
+    """Refused with nothing written; or every line is in the table, cell by cell, or in rejects.csv."""
+    before = contents(folder, (*STAGE_1, "rejects.csv"))
+    result = create("--data-dir", folder, "--max-bad-rows", allowed)
+    if result.code:
+        count.notes["refused"] += 1
+        one_sentence(result, "^(reading .*\n)*create_parquet_dataset.py: error: .*\n$")
+        assert contents(folder, (*STAGE_1, "rejects.csv")) == before
+        return
+    rejects = []
+    if (folder / "rejects.csv").exists():
+        with (folder / "rejects.csv").open(encoding="utf-8", newline="") as file:
+            rejects = [row for row in csv.DictReader(file)]
+    count.notes["with rejects" if rejects else "right value"] += 1
+    assert len(rejects) <= allowed
+    assert {row["file"] for row in rejects} <= {f"{name}.csv"}
+    bad = {int(row["line"]) for row in rejects}
+    csv.field_size_limit(10**8)
+    with (folder / f"{name}.csv").open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        header = next(rows)
+        good = []
+        while True:
+            line = rows.line_num + 1
+            try:
+                row = next(rows)
+            except StopIteration:
+                break
+            except csv.Error:
+                row = None
+            if line not in bad and row != []:  # an empty line holds nothing
+                assert row is not None and len(row) == len(header), f"line {line} is neither here nor there"
+                good.append(row)
+    table = pq.ParquetFile(folder / name).read().to_pylist()
+    assert len(table) == len(good)
+    for row, values in zip(good, table, strict=True):
+        for text, value in zip(zip(header, row, strict=True), values.values(), strict=True):
+            assert same(name, text, value), (text, value)
+
+
+def test_hostile_text(tmp_path, count):
+    folder = copy_csv(FIXTURE, tmp_path / "data")
+    assert create("--data-dir", folder).code == 0
+
+    @hypothesis_seed(SEED)
+    @settings(
+        max_examples=1000,
+        deadline=None,
+        database=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.sampled_from(TABLES), CHANGES, st.sampled_from([0, 2, 1000]))
+    def fuzz(name, changes, allowed):
+        path = folder / f"{name}.csv"
+        content = path.read_bytes()
+        for change in changes:
+            content = changed(content, *change)
+        path.write_bytes(content)
+        count.tried += 1
+        try:
+            check_hostile(folder, name, allowed, count)
+        except BaseException:
+            count.failures.append("see above")
+            raise
+        finally:
+            shutil.copyfile(FIXTURE / path.name, path)
+            (folder / "rejects.csv").unlink(missing_ok=True)
+
+    fuzz()
+
+
+# Two at once
+
+
+def together(rng, *commands):
+    """Run the callables at the same time, the later ones a random moment later; their results."""
+    results = [None] * len(commands)
+
+    def wait_and_run(i, command, moment):
+        time.sleep(moment)
+        results[i] = command()
+
+    threads = [
+        threading.Thread(target=wait_and_run, args=(i, command, rng.uniform(0, 0.3) if i else 0))
+        for i, command in enumerate(commands)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+BUSY = "another run is writing into .*: wait until it has ended"
+
+
+def test_two_at_once_stage_1(prepared, folder, rng, count):
+    whole = {}
+    for fraction in (0.6, 0.8):
+        assert create(fraction, "--data-dir", folder).code == 0
+        whole[fraction] = contents(folder, STAGE_1)
+    for _ in range(10):
+        with count.attempt("0.6 and 0.8"):
+            results = together(
+                rng, *(lambda fraction=fraction: create_process(fraction, "--data-dir", folder) for fraction in whole)
+            )
+            check_one_whole_result(results, contents(folder, STAGE_1), whole.values(), count)
+            assert set(os.listdir(folder)) == set(os.listdir(prepared))
+
+
+def test_two_at_once_stage_2(prepared, folder, rng, count):
+    whole = {}
+    for least in (3, 7):
+        assert dbt("run", folder, {"min_interactions": least}).code == 0
+        whole[least] = contents(folder, STAGE_2)
+    for _ in range(8):
+        with count.attempt("3 and 7 interactions"):
+            results = together(
+                rng, *(lambda least=least: dbt("run", folder, {"min_interactions": least}) for least in whole)
+            )
+            check_one_whole_result(results, contents(folder, STAGE_2), whole.values(), count)
+            assert set(os.listdir(folder)) == set(os.listdir(prepared))
+
+
+def check_one_whole_result(results, left, whole, count):
+    ended = sum(result.code == 0 for result in results)
+    count.notes[f"where {ended} of 2 ended well"] += 1
+    assert ended
+    assert left in whole
+    for result in results:
+        if result.code:
+            one_sentence(result, BUSY)
+
+
+def test_two_at_once_stages_1_and_2(prepared, folder, rng, count):
+    for i in range(8):
+        restore(prepared, folder)
+        fraction = (0.6, 0.8)[i % 2]
+        with count.attempt(f"stage 1 at {fraction} and stage 2"):
+            first, second = together(
+                rng,
+                lambda fraction=fraction: create_process(fraction, "--data-dir", folder),
+                lambda: dbt("run", folder),
+            )
+            for result in (first, second):
+                if result.code:
+                    one_sentence(result, BUSY)
+            record = json.loads((folder / STAGE_2[1]).read_text())
+            assert record["create_parquet_dataset"]["fraction"] in (0.5, fraction)
+            if second.code == 0:
+                assert contents(folder, STAGE_2) == made_of(
+                    prepared, folder.parent / "alone", record["create_parquet_dataset"]["fraction"]
+                )
+
+
+def made_of(prepared, folder, fraction):
+    """What stage 2 makes of that fraction when it is alone."""
+    if not folder.exists():
+        shutil.copytree(prepared, folder)
+    assert create(fraction, "--data-dir", folder).code == 0
+    assert dbt("run", folder).code == 0
+    return contents(folder, STAGE_2)
+
+
+def test_two_at_once_stage_3(prepared, undisturbed, rng, count):
+    """Two runs in one folder and one datastore."""
+    for _ in range(4):
+        results = together(rng, *[lambda: flow("--row_sampling", 0, cwd=prepared)] * 2)
+        assert len({run_id(result) for result in results}) == 2
+        for result in results:
+            with count.attempt("a run beside another"):
+                assert result.code == 0, text_of(result)
+                assert tables_of(run_id(result)) == undisturbed["stage 3"][0]
+
+
+def test_data_set_replaced_while_the_flow_reads_it(prepared, folder, rng, count):
+    """Each run is of the one data set or of the other, and knows of which; or it says what happened."""
+    versions, summaries = {}, {}
+    for least in (5, 3):
+        assert dbt("run", folder, {"min_interactions": least}).code == 0
+        versions[least] = contents(folder, STAGE_2)
+        data = tables_of(run_id(flow("--row_sampling", 0, cwd=folder)))
+        summaries[data["lineage"]["dataset"][0]["sha256"]] = data["summary"]
+    for i in range(10):
+        process = start("stage 3", folder)
+        begun = time.monotonic()
+        while (
+            process.poll() is None
+            and "get_dataset" not in Path(f"/proc/self/fd/{process.output.fileno()}").read_text()
+            and time.monotonic() < begun + 60
+        ):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 2))
+        for name, content in versions[(3, 5)[i % 2]].items():
+            (folder / f"{name}.new").write_bytes(content)
+            os.replace(folder / f"{name}.new", folder / name)
+        result = end(process)
+        with count.attempt(f"replacement {i}"):
+            if result.code:
+                count.notes["refused"] += 1
+                one_sentence(result, "run .* again")
+            else:
+                data = tables_of(run_id(result))
+                assert data["summary"] == summaries[data["lineage"]["dataset"][0]["sha256"]]
+
+
+# Repetition
+
+
+@pytest.fixture(scope="session")
+def larger(tmp_path_factory):
+    """158,942 purchases after stage 1: more than one row group, so more than one thread has work."""
+    folder = tmp_path_factory.mktemp("larger")
+    synthetic.generate(folder, 0.005, 1)
+    assert create("--data-dir", folder).code == 0
+    assert dbt("run", folder).code == 0
+    return folder
+
+
+SURROUNDINGS = [(threads, limit) for threads in (1, 2, 4) for limit in ("1GB", "200MB")]
+
+
+@of_stages_1_and_2
+def test_repetition(stage, names, larger, count):
+    first = contents(larger, names)
+    for threads, limit in [*SURROUNDINGS, *[(2, "1GB")] * 4]:
+        with count.attempt(f"{threads} threads, {limit}"):
+            if stage == "stage 1":
+                result = create_process("--data-dir", larger, threads=threads, MEMORY_LIMIT=limit)
+            else:
+                result = dbt("run", larger, threads=threads, MEMORY_LIMIT=limit)
+            assert result.code == 0, text_of(result)
+            assert contents(larger, names) == first
+
+
+@pytest.mark.parametrize("percent", [0, 30])
+def test_repetition_stage_3(percent, larger, count):
+    seen = []
+    for threads, limit in [*SURROUNDINGS, *[(2, "1GB")] * 4][:: 2 if percent else 1]:
+        with count.attempt(f"{threads} threads, {limit}"):
+            result = flow("--row_sampling", percent, cwd=larger, threads=threads, MEMORY_LIMIT=limit)
+            assert result.code == 0, text_of(result)
+            seen.append(tables_of(run_id(result)))
+            assert seen[-1] == seen[0]
+
+
+# Drift between the stages
+
+
+@pytest.fixture(scope="session")
+def others(prepared, tmp_path_factory):
+    """The prepared data set made in other ways, after stage 2, by what is other."""
+    folders = {}
+    for name, arguments, variables in [
+        ("fraction", [0.6], {}),
+        ("seed", [0.5, "--seed", 1], {}),
+        ("by", [0.5, "--by", "row"], {}),
+        ("content", [0.5], {}),
+        ("vars", [0.5], {"min_interactions": 4}),
+    ]:
+        folders[name] = folder = tmp_path_factory.mktemp("others") / name
+        shutil.copytree(prepared, folder)
+        if name == "content":
+            for table in TABLES:
+                path = folder / f"{table}.csv"
+                lines = path.read_bytes().splitlines(keepends=True)
+                path.write_bytes(b"".join(lines[:-1]))
+        assert create(*arguments, "--data-dir", folder).code == 0
+        assert dbt("run", folder, variables).code == 0
+    return folders
+
+
+def test_drift_before_stage_2(prepared, folder, others, count):
+    """One file of another run of stage 1."""
+    before = contents(folder, STAGE_2)
+    for other in ("fraction", "seed", "by", "content"):
+        for name in STAGE_1:
+            shutil.copyfile(others[other] / name, folder / name)
+            with count.attempt(f"{name} of another {other}"):
+                one_sentence(dbt("run", folder), "run `python create_parquet_dataset.py` again")
+                assert contents(folder, STAGE_2) == before
+            shutil.copyfile(prepared / name, folder / name)
+
+
+def test_drift_before_stage_3(prepared, folder, others, count):
+    """One or both files of another run of stage 2, or stage 1 run anew."""
+    for other in others:
+        for names in [*[[name] for name in STAGE_2], STAGE_2, STAGE_1]:
+            if other == "vars" and names in (STAGE_2, STAGE_1):
+                continue  # a pair that belongs together, beside the stage 1 that it was made from
+            for name in names:
+                shutil.copyfile(others[other] / name, folder / name)
+            with count.attempt(f"{', '.join(names)} of another {other}"):
+                one_sentence(flow("--row_sampling", 0, cwd=folder), "run `cd dbt && dbt run` again")
+            restore(prepared, folder)
+
+
+# Metaflow
+
+
+def test_resume_after_a_failure_in_get_dataset(prepared, folder, undisturbed, count):
+    """Damaged between start and get_dataset, then made good and resumed."""
+    path = folder / STAGE_2[0]
+    for at in (100, 1000, 10_000):
+        content = bytearray(path.read_bytes())
+        content[at] ^= 1
+        path.write_bytes(content)
+        failed = flow("--row_sampling", 0, cwd=folder)
+        with count.attempt(f"byte {at}"):
+            one_sentence(failed, "is not the file that its record names")
+            assert "get_dataset" in failed.out
+            assert tables_of(run_id(failed)) is None
+            shutil.copyfile(prepared / path.name, path)
+            resumed = run(PYTHON, ROOT / "data_prep.py", "resume", "--origin-run-id", run_id(failed), cwd=folder)
+            assert resumed.code == 0, text_of(resumed)
+            assert tables_of(run_id(resumed)) == undisturbed["stage 3"][0]

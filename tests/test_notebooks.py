@@ -1,0 +1,126 @@
+"""The notebooks run on a run of their own, and what they say holds."""
+
+import os
+import re
+import subprocess
+
+import pytest
+import stages
+
+import synthetic
+
+NOTEBOOKS = stages.ROOT / "notebooks"
+if "CI" not in os.environ:  # requirements-notebooks.txt may be missing on a user's machine, not in CI
+    for package in ("nbclient", "implicit", "matplotlib", "polars"):
+        pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module")
+def datastore(tmp_path_factory):
+    """A folder with runs of a small synthetic data set, which the notebooks find there."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    synthetic.generate(folder, 0.003)
+    assert stages.create("--data-dir", folder).code == 0
+    assert stages.dbt("run", folder).code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(folder))
+        for options in (("--row_sampling", 50, "--tag", "half"), ("--row_sampling", 0)):
+            result = stages.flow(*options, cwd=folder)
+            assert result.code == 0, result.out
+        yield folder
+
+
+def execute(name):
+    """The notebook after running it as a whole; an error in a cell is one here."""
+    import nbclient
+    import nbformat
+
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    return notebook
+
+
+def texts(notebook):
+    """What the code cells printed and showed, as plain text."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "\n".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs)
+
+
+def scores(text, group):
+    """MAP@12 and recall@12 of each model, for a group of customers."""
+    rows = re.findall(rf"^\d+ +{group} +(\d+) +(\w+) +([\d.]+) +([\d.]+)$", text, re.MULTILINE)
+    return {model: (int(number), float(precision), float(recall)) for number, model, precision, recall in rows}
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))])
+def test_committed_notebooks_were_run_from_top_to_bottom(name):
+    import nbformat
+
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {
+        output.output_type if output.output_type != "stream" else output.name
+        for cell in cells
+        for output in cell.outputs
+    }
+    assert kinds <= {"stdout", "execute_result", "display_data"}  # no error, no warning
+    assert not re.search(r"/home/|/root/|/work/|/tmp/", texts(notebook))  # no path of one machine
+
+
+def test_explore(datastore):
+    text = texts(execute("explore"))
+    newest, older = re.findall(r"^(\d+) +[\d-]+ [\d:]+ +[\d.]+ MB", text, re.MULTILINE)
+    assert f"row_sampling: {{'{newest}': 0, '{older}': 50}}" in text
+    assert re.search(r"are \['0\d{9}'", text)
+
+
+def test_the_command_for_removing_a_run_leaves_the_others_whole(datastore):
+    import nbformat
+
+    notebook = nbformat.read(NOTEBOOKS / "explore.ipynb", as_version=4)
+    (command,) = [
+        re.search(r"```bash\n(.*?)```", cell.source, re.DOTALL)[1]
+        for cell in notebook.cells
+        if "```bash" in cell.source
+    ]
+    removed = re.search(r"run id: (\S+)", stages.flow("--row_sampling", 20, cwd=datastore).out)[1]
+    size = sum(path.stat().st_size for path in datastore.rglob(".metaflow/DataPrepFlow/data/*/*"))
+    done = subprocess.run(
+        ["bash", "-ec", command.replace("RUN_ID", removed)], cwd=datastore, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    left = sum(path.stat().st_size for path in datastore.rglob(".metaflow/DataPrepFlow/data/*/*"))
+    assert left < size - 100_000
+    script = (
+        "from metaflow import Flow, namespace; namespace(None);"
+        "print(sorted(sum(t.num_rows for t in run.data.label_to_dataset.values())"
+        " for run in Flow('DataPrepFlow')))"
+    )
+    rows = stages.run(stages.PYTHON, "-c", script, cwd=datastore)
+    assert rows.code == 0, rows.err
+    half, whole = eval(rows.out)
+    assert half == pytest.approx(whole / 2, rel=0.03)
+
+
+def test_models_beat_popularity_on_test(datastore):
+    figures = scores(texts(execute("first_recommender")), "all")
+    customers, popularity, recall = figures.pop("popularity")
+    assert set(figures) == {"ALS", "BM25"}
+    for model, (number, precision, found) in figures.items():
+        assert number == customers > 100
+        assert precision > 1.5 * popularity, model
+        assert found > 1.5 * recall, model
+
+
+def test_new_customers_are_scored_with_what_is_popular(datastore):
+    result = stages.flow("--row_sampling", 3, cwd=datastore)
+    assert result.code == 0, result.out
+    text = texts(execute("first_recommender"))
+    everyone, known, new = (scores(text, group) for group in ("all", "known", "new"))
+    assert new["popularity"][0] > 0
+    assert new["ALS"] == new["BM25"] == new["popularity"]
+    for model, (number, precision, _) in everyone.items():
+        parts = known[model], new[model]
+        assert number == sum(part[0] for part in parts)
+        assert precision * number == pytest.approx(sum(p[0] * p[1] for p in parts), abs=0.0002 * number)

@@ -1,0 +1,74 @@
+"""Dense ids: fitted on train only, in both directions, and no original id is lost."""
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pytest
+import stages
+
+import vocabulary
+
+
+@pytest.fixture(scope="module")
+def data(hand_made):
+    return stages.artifacts(hand_made.prepared)
+
+
+def numbers(column, known):
+    """The lines of the module's docstring."""
+    position = pc.index_in(column, value_set=known)
+    return pc.add(pc.fill_null(position, -1), 1)
+
+
+def test_it_holds_the_ids_of_train_as_in_the_csv_files_sorted(data, hand_made):
+    train = data.label_to_dataset["train"]
+    for key in ("customer_id", "article_id"):
+        known = data.vocabulary[key].to_pylist()
+        ids = {f"{one:010d}" if key == "article_id" else one for one in train[key].to_pylist()}
+        assert known == sorted(ids)
+        assert data.vocabulary[key].type == pa.string()
+    articles = pa.csv.read_csv(
+        hand_made.folder / "articles.csv",
+        convert_options=pa.csv.ConvertOptions(column_types={"article_id": pa.string()}),
+    )["article_id"].to_pylist()
+    assert set(data.vocabulary["article_id"].to_pylist()) <= set(articles)
+
+
+def test_ids_become_numbers_from_1_on_and_come_back(data):
+    for label, table in data.label_to_dataset.items():
+        customers = numbers(table["customer_id"], data.vocabulary["customer_id"])
+        articles = numbers(table["article_id"], data.vocabulary["article_id"].cast(pa.int64()))
+        for dense, key, text in ((customers, "customer_id", "{}"), (articles, "article_id", "{:010d}")):
+            known = data.vocabulary[key]
+            originals = [text.format(one) for one in table[key].to_pylist()]
+            back = [known[number - 1].as_py() if number else None for number in dense.to_pylist()]
+            assert back == [one if one in known.to_pylist() else None for one in originals]
+            if label == "train":
+                assert set(dense.to_pylist()) == set(range(1, len(known) + 1))
+                assert known.take(pc.subtract(dense, 1)).to_pylist() == originals
+
+
+def test_what_only_later_days_know_is_0(data):
+    train, later = data.label_to_dataset["train"], data.valid.to_pylist() + data.test.to_pylist()
+    new = {row["article_id"] for row in later} - set(train["article_id"].to_pylist())
+    assert new
+    known = data.vocabulary["article_id"].cast(pa.int64())
+    assert numbers(pa.array(sorted(new)), known).to_pylist() == [0] * len(new)
+
+
+def test_the_order_does_not_depend_on_the_order_of_the_rows():
+    fitted = []
+    for order in ("asc", "desc"):
+        con = duckdb.connect()
+        con.execute(
+            "create table train_customers as select chr(97 + range::int) as customer_id, 1 as lines"
+            f" from range(26) order by range {order}"
+        )
+        con.execute(
+            f"create table train_articles as select 108775000 + range as article_id from range(30)"
+            f" order by range {order}"
+        )
+        fitted.append(vocabulary.fit(con))
+    assert fitted[0] == fitted[1]
+    assert fitted[0]["article_id"][15].as_py() == "0108775015"
