@@ -6,7 +6,7 @@ from metaflow.metaflow_config import DATASTORE_SYSROOT_S3
 import vocabulary
 from card import show_card, show_progress, summary_text
 from dataset import DatasetError, check_content, check_dataset, dataset_query, files_on_disk, parse_day, scan
-from engine import connect
+from engine import MemoryLimitError, connect
 from splits import (
     BATCH_ROWS,
     ParquetTable,
@@ -68,7 +68,11 @@ class DataPrepFlow(FlowSpec):
                 f"--validation_end_date {self.VALIDATION_END_DATE} is not after --training_end_date"
                 f" {self.TRAINING_END_DATE}: valid would have no day."
             )
-        self.lineage, notice = check_dataset(connect(), self.DATASET, self.training_end_date)
+        try:
+            con = connect()
+        except MemoryLimitError as error:
+            raise DatasetError(str(error)) from None
+        self.lineage, notice = check_dataset(con, self.DATASET, self.training_end_date)
         if notice:
             print(f"ATTENTION: {notice}")
         self.next(self.get_dataset)
