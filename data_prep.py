@@ -3,19 +3,8 @@
 from metaflow import FlowSpec, Parameter, card, current, step
 from metaflow.metaflow_config import DATASTORE_SYSROOT_S3
 
-import vocabulary
-from card import show_card, show_progress, summary_text
-from dataset import DatasetError, check_content, check_dataset, dataset_query, files_on_disk, parse_day, scan
-from engine import MemoryLimitError, connect
-from splits import (
-    BATCH_ROWS,
-    ParquetTable,
-    article_metadata,
-    check_for_leaks,
-    split_by_date,
-    summarize,
-    temporary_folder,
-)
+# What a step needs, it imports: Metaflow starts a process for each step and each card, and pyarrow,
+# pandas and DuckDB take longer to import than start and end to run.
 
 
 class DataPrepFlow(FlowSpec):
@@ -49,6 +38,9 @@ class DataPrepFlow(FlowSpec):
     @step
     def start(self):
         """Check the parameters and the data set before any work is done."""
+        from dataset import DatasetError, check_dataset, parse_day
+        from engine import MemoryLimitError, connect
+
         print(f"flow name: {current.flow_name}")
         print(f"run id: {current.run_id}")
         print(f"username: {current.username}")
@@ -81,6 +73,20 @@ class DataPrepFlow(FlowSpec):
     @step
     def get_dataset(self):
         """Sample if asked, split by date, prove that nothing leaked and store the three tables."""
+        import vocabulary
+        from card import show_card, show_progress
+        from dataset import DatasetError, check_content, dataset_query, files_on_disk, scan
+        from engine import connect
+        from splits import (
+            BATCH_ROWS,
+            ParquetTable,
+            article_metadata,
+            check_for_leaks,
+            split_by_date,
+            summarize,
+            temporary_folder,
+        )
+
         con = connect()
         files = files_on_disk(self.DATASET)
         self.lineage["dataset"] = check_content(self.DATASET, self.lineage)
@@ -149,6 +155,8 @@ class DataPrepFlow(FlowSpec):
     @step
     def end(self):
         """Say what the splits hold, and how to open them."""
+        from summary import summary_text
+
         print(summary_text(self.summary, self.leak_check))
         print("See it: python data_prep.py card view get_dataset")
         print("All done. Open the tables in Python:")

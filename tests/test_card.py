@@ -398,7 +398,7 @@ def test_summary_on_the_terminal_fits_100_columns_and_equals_the_tables(whole):
 
 
 def test_widest_figures_fit_the_terminal():
-    from card import summary_text
+    from summary import summary_text
 
     whole = {
         "rows": 31_256_357,
