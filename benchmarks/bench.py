@@ -36,6 +36,7 @@ LARGEST_SCALE = {"row by row": 0.1, "pandas": 0.3, "Polars": 0.3}
 AFTERWARDS = (
     *(f"floors {what}" for what in ("parse", "write_inputs", "read_inputs")),
     *(f"floors {what}" for what in ("write_result", "read_result")),
+    *(f"checks {what}" for what in ("hashes", "fingerprints", "leaks")),
     *(f"reading {what}" for what in ("extract", "pyarrow", "client", "client_test")),
 )
 PACKAGES = ("duckdb", "dbt-core", "dbt-duckdb", "metaflow", "pyarrow", "pandas", "polars")

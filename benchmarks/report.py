@@ -80,6 +80,13 @@ def targets(scales):
         yield "1", "peak memory of reading all tables, GB", 8, [peak["reading client"]]
         yield "1", "reading `data.test`, s", 1, [jobs["reading client_test"]["seconds"]]
         yield "1", "peak memory of reading `data.test`, GB", 0.5, [peak["reading client_test"]]
+        checks = sum(jobs[f"checks {what}"]["seconds"] for what in ("hashes", "fingerprints", "leaks"))
+        yield (
+            "1",
+            "wall time of hashes, fingerprints and leak check / the three stages",
+            0.1,
+            [checks / large.whole("pipeline")["seconds"]],
+        )
         yield "1", "wall time of the flow, row_sampling 1, s", 15, [jobs["sample 1 %"]["seconds"]]
         yield "1", "peak memory of the flow, row_sampling 1, GB", 1, [peak["sample 1 %"]]
     else:
@@ -143,8 +150,9 @@ Medians; seconds of wall time, of floors and of reading inside the process after
 user and system. Peak: the largest resident set of one process (Metaflow starts one for each step).
 Written: all that went to the file system, spilled and temporary files too. Kept: the files that
 are left. Floors: DuckDB only parsing (reading) the input of a stage plus only writing its output,
-without the start of Python, dbt or Metaflow. Pipeline and row by row: 1 from CSV to parquet, 2 dbt,
-3 the flow. The CSV files were in the page cache.
+without the start of Python, dbt or Metaflow. Checks: what the stages spend on content hashes,
+fingerprints and the leak check, each on its own. Pipeline and row by row: 1 from CSV to parquet,
+2 dbt, 3 the flow. The CSV files were in the page cache.
 
 ## Targets
 """

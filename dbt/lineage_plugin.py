@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import sys
 from pathlib import Path
 
 from dbt.adapters.duckdb.plugins import BasePlugin
@@ -69,3 +70,7 @@ class Plugin(BasePlugin):
         conn.create_function("inputs_lineage", inputs_lineage, ["VARCHAR"], "VARCHAR", side_effects=True)
         conn.create_function("release", release, [], "VARCHAR", side_effects=True)
         conn.create_function("publish", publish, ["VARCHAR"] * 3, "VARCHAR", side_effects=True)
+
+    def configure_cursor(self, cursor):
+        if sys.stdout.isatty():  # in a log, dbt's own line per model is enough
+            cursor.execute("set enable_progress_bar = true")
