@@ -76,7 +76,8 @@ bench: .venv/requirements-dev
 audit: .venv/tools
 	.venv/tools/bin/pip-audit --require-hashes --disable-pip --requirement requirements.txt
 
-# Pins every package, also the indirect ones, with the hashes of its files.
+# Pins every package, also the indirect ones, with the hashes of its files; what is pinned already stays.
+lock: export CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/tools
 	for part in "" -notebooks -dev -spark -postgres -warehouses; do .venv/tools/bin/$(COMPILE) requirements$$part.in || exit; done
 

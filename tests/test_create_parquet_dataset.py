@@ -440,6 +440,17 @@ def test_a_key_that_is_there_twice(made, file, key):
     assert f"{file}.csv" in said and key in said and read_csv(path)[key][2] in said
 
 
+@pytest.mark.parametrize("ends", [("\n", "\r\n"), ("\r\n", "\n"), ("\n", "\r"), ("\r\n", "\r")], ids=repr)
+@pytest.mark.parametrize("allowed", [0, 100])
+def test_lines_that_end_in_different_ways(made, ends, allowed):
+    most, one = ends
+    lines = (made / "transactions_train.csv").read_text().splitlines()
+    text = most.join(lines[:5]) + one + most.join(lines[5:]) + most
+    (made / "transactions_train.csv").write_bytes(text.encode())
+    said = refused(made, "--max-bad-rows", allowed)
+    assert "transactions_train.csv, line 5: the line ends in" in said and repr(one) in said and repr(most) in said
+
+
 def test_a_compressed_file_that_is_none_cut_off_or_damaged(made):
     path = made / "customers.csv"
     text = path.read_bytes()
