@@ -133,11 +133,8 @@ def read_header(path, needed):
     if not is_utf_8("".join(header)):
         raise DatasetError(f"{path}, line 1: the header holds bytes that are no UTF-8 text: download the file again.")
     for column in needed:
-        if header.count(column) != 1:
-            state = "is missing" if column not in header else "stands twice"
-            raise DatasetError(
-                f"{path}, line 1: column {column} {state} in the header {','.join(header)!r}: it must be there once."
-            )
+        if column not in header:
+            raise DatasetError(f"{path}, line 1: column {column} is missing in the header {','.join(header)}: add it.")
     names = [column.casefold() for column in header]  # to DuckDB, price and Price are one column
     for column in header:
         if column == "" or names.count(column.casefold()) > 1:
