@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -118,6 +119,7 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
     made_with = {"fraction": fraction, "by": by, "seed": seed, "max_bad_rows": max_bad_rows}
     tables = {name: data_dir / f"{name}.tmp" for name in COLUMNS}
     rejects_file, rejects = data_dir / "rejects.csv.tmp", []
+    spill = data_dir / ".spill.tmp"
     con = None
     try:
         sources = [CsvFile(data_dir, name) for name in COLUMNS]
@@ -126,7 +128,7 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
         marks = {key: made_with[key] for key in ("fraction", "by", "seed")}
         made_by = {"format": FORMAT, "made_by": STAGE_1.removesuffix(".json")}
         marks["lineage"] = json.dumps(made_by | made_with | {"inputs": inputs})
-        con = connect(limit, spill_to=data_dir / ".spill.tmp")
+        con = connect(limit, spill_to=spill)
         con.execute("set enable_profiling = 'no_output'")
         con.execute("set profiling_coverage = 'ALL'")
         report = []
@@ -162,6 +164,7 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
         if con is not None:
             con.close()
         discard(*tables.values(), rejects_file)
+        shutil.rmtree(spill, ignore_errors=True)
         os.close(held)
     print_report(report, record["unknown"])
 

@@ -81,6 +81,14 @@ def test_only_the_three_files_and_their_record_are_added(data):
     assert {str(path) for path in set(snapshot(data)) - before} == {*FILES, RECORD}
 
 
+def test_what_a_killed_run_left_is_taken_away(data):
+    (data / ".spill.tmp").mkdir()
+    for name in (".spill.tmp/duckdb_temp_1_0_owner", "articles.tmp", "rejects.csv.tmp", f"{RECORD}.tmp"):
+        (data / name).write_bytes(b"half")
+    assert create("--data-dir", data).code == 0
+    assert not list(data.glob("*.tmp"))
+
+
 def test_the_working_folder_is_the_default_and_the_closing_table_counts_the_rows(data):
     result = create_process(0.5, cwd=data)
     assert result.code == 0, result.err
