@@ -46,12 +46,21 @@ WHOLE = Kind("a whole number", "bigint", "-?[0-9]{1,18}")
 
 # The columns that the pipeline needs. Others are carried along as text.
 COLUMNS = {
-    "articles": {"article_id": ARTICLE_ID, "product_code": CODE, "product_group_name": TEXT, "index_code": TEXT}
-    | dict.fromkeys(
-        ["product_type_no", "graphical_appearance_no", "colour_group_code", "perceived_colour_value_id"]
-        + ["perceived_colour_master_id", "department_no", "index_group_no", "section_no", "garment_group_no"],
-        WHOLE,
-    ),
+    "articles": {
+        "article_id": ARTICLE_ID,
+        "product_code": CODE,
+        "product_type_no": WHOLE,
+        "product_group_name": TEXT,
+        "graphical_appearance_no": WHOLE,
+        "colour_group_code": WHOLE,
+        "perceived_colour_value_id": WHOLE,
+        "perceived_colour_master_id": WHOLE,
+        "department_no": WHOLE,
+        "index_code": TEXT,
+        "index_group_no": WHOLE,
+        "section_no": WHOLE,
+        "garment_group_no": WHOLE,
+    },
     "customers": {
         "customer_id": TEXT,
         "FN": NUMBER,
