@@ -538,11 +538,11 @@ def test_cut_input(compressed, folder, rng, count):
         path.write_bytes(whole)
 
 
-def flipped(path, rng):
-    """Change one byte of the file, in a JSON file one that is no blank; returns where."""
+def flipped(path, rng, tail=None):
+    """Change one byte of the file, or of its last `tail`, in a JSON file one that is no blank; returns where."""
     content = bytearray(path.read_bytes())
     blank = b" \n" if path.suffix == ".json" else b""
-    at = rng.choice([at for at, byte in enumerate(content) if byte not in blank])
+    at = rng.choice([at for at in range(len(content))[-tail if tail else 0 :] if content[at] not in blank])
     content[at] ^= rng.randrange(1, 256)
     path.write_bytes(content)
     return at
@@ -589,6 +589,17 @@ def test_damaged_before_stage_3(name, prepared, folder, rng, count):
         with count.attempt(f"byte {at}"):
             refused_by_stage_3(folder, "`cd dbt && dbt run`", i % 5 == 0, count)
         shutil.copyfile(prepared / name, folder / name)
+
+
+def test_damaged_footer_before_stage_3(prepared, folder, rng, count):
+    """There DuckDB reads before the content is checked, so it meets the damage first."""
+    path = folder / STAGE_2[0]
+    footer = int.from_bytes(path.read_bytes()[-8:-4], "little") + 8
+    for i in range(200):
+        at = flipped(path, rng, footer)
+        with count.attempt(f"byte {at}"):
+            refused_by_stage_3(folder, "`cd dbt && dbt run`", i < 2, count)
+        shutil.copyfile(prepared / path.name, path)
 
 
 # Hostile text
