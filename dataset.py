@@ -106,6 +106,7 @@ def check_dataset(con, path, training_end_date):
         )
     try:
         inside = json.loads(marks.get("lineage", "{}"))
+        filtered_until = datetime.datetime.fromisoformat(marks.get("training_end_date", "0001-01-01"))
     except ValueError as error:
         raise unreadable(path, error) from error
     lineage = {} if database.is_uri(path) else check_chain(Path(path), inside)
@@ -115,7 +116,6 @@ def check_dataset(con, path, training_end_date):
             f"{path} does not say what made it (another engine?), so its rows were checked:"
             f" every customer bought something before {training_end_date:%Y-%m-%d}"
         )
-    filtered_until = parse_day("training_end_date of the data set", marks["training_end_date"])
     if filtered_until > training_end_date:
         raise DatasetError(
             f"the data set {path} was filtered with training_end_date {filtered_until:%Y-%m-%d}, later than this run's"
