@@ -194,6 +194,12 @@ def prepared(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def apart(prepared, tmp_path_factory):
+    """The same for runs of the flow, which leave their cards in the folder."""
+    return shutil.copytree(prepared, tmp_path_factory.mktemp("apart") / "data")
+
+
 @pytest.fixture
 def folder(prepared, tmp_path):
     return shutil.copytree(prepared, tmp_path / "data")
@@ -206,7 +212,7 @@ def restore(prepared, folder):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(prepared, tmp_path_factory):
+def undisturbed(prepared, apart, tmp_path_factory):
     """What each stage leaves when nothing comes between, and how long it took."""
     left = {}
     for stage, names in (("stage 1", STAGE_1), ("stage 2", STAGE_2)):
@@ -217,7 +223,7 @@ def undisturbed(prepared, tmp_path_factory):
         assert end(process).code == 0
         left[stage] = contents(folder, names), time.monotonic() - started
     started = time.monotonic()
-    result = flow("--row_sampling", 0, cwd=prepared)
+    result = flow("--row_sampling", 0, cwd=apart)
     assert result.code == 0, text_of(result)
     left["stage 3"] = tables_of(run_id(result)), time.monotonic() - started
     return left
@@ -238,10 +244,10 @@ def tables_of(run, root=None):
 
 
 @pytest.fixture(scope="session")
-def half(prepared, tmp_path_factory):
+def half(apart, tmp_path_factory):
     """A datastore that holds a single run, of half the rows."""
     root = tmp_path_factory.mktemp("half")
-    result = flow("--row_sampling", 50, cwd=prepared, METAFLOW_DATASTORE_SYSROOT_LOCAL=str(root))
+    result = flow("--row_sampling", 50, cwd=apart, METAFLOW_DATASTORE_SYSROOT_LOCAL=str(root))
     assert result.code == 0, text_of(result)
     return root
 
@@ -275,7 +281,7 @@ def test_kill(stage, names, prepared, folder, undisturbed, rng, count):
         if i % 3:  # most of the time nothing is written yet: wait for the moment when it is
             while process.poll() is None and not TEMPORARY & set(os.listdir(folder)):
                 time.sleep(0.001)
-            moment = rng.uniform(0, 0.06)
+            moment = rng.uniform(0, 0.5 if stage == "stage 1" else 0.06)
         else:
             moment = rng.uniform(0, seconds)
         time.sleep(moment)
@@ -342,7 +348,7 @@ def test_kill_at_each_rename(stage, names, prepared, folder, undisturbed, count)
             assert contents(folder, names) == new
 
 
-def test_kill_stage_3(prepared, datastores, undisturbed, rng, count):
+def test_kill_stage_3(apart, datastores, undisturbed, rng, count):
     tables, seconds = undisturbed["stage 3"]
     reading = threading.Lock()  # the Client looks into one datastore at a time
 
@@ -351,7 +357,7 @@ def test_kill_stage_3(prepared, datastores, undisturbed, rng, count):
         temporary = root / "tmp"
         temporary.mkdir()
         surroundings = {"TMPDIR": str(temporary), "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(root)}
-        process = start("stage 3", prepared, **surroundings)
+        process = start("stage 3", apart, **surroundings)
         if i % 3:  # in get_dataset, or when its artifacts are stored
             while process.poll() is None and not list(temporary.glob("*/*.parquet")):
                 time.sleep(0.005)
@@ -366,7 +372,7 @@ def test_kill_stage_3(prepared, datastores, undisturbed, rng, count):
                     left = tables_of(left[1], root)
                 count.notes["whole" if left else "broken off"] += 1
                 assert left in (None, tables)
-            result = flow("--row_sampling", 0, cwd=prepared, **surroundings)
+            result = flow("--row_sampling", 0, cwd=apart, **surroundings)
             assert result.code == 0, text_of(result)
             with reading:
                 assert tables_of(run_id(result), root) == tables
@@ -445,18 +451,18 @@ def test_file_size_limit_stage_1(prepared, folder, undisturbed, rng, count):
             assert not TEMPORARY & set(os.listdir(folder))
 
 
-def test_full_disk_stage_3(prepared, small_disk, undisturbed, rng, count):
+def test_full_disk_stage_3(apart, small_disk, undisturbed, rng, count):
     """There is no room for the splits on their way."""
     for pages in (1, 8, *rng.sample(range(9, 40), 3)):
         with count.attempt(f"{pages} pages free"):
             with pages_free(small_disk, pages):
-                result = flow("--row_sampling", 0, cwd=prepared, TMPDIR=str(small_disk))
+                result = flow("--row_sampling", 0, cwd=apart, TMPDIR=str(small_disk))
             one_sentence(result, "cannot be written to a temporary folder .*No space left on device.* TMPDIR")
             assert not list(small_disk.iterdir())
             assert tables_of(run_id(result)) is None
 
 
-def test_full_datastore_stage_3(prepared, datastores, small_disk, undisturbed, rng, count):
+def test_full_datastore_stage_3(apart, datastores, small_disk, undisturbed, rng, count):
     """Metaflow itself writes there, and says so in its own way."""
     root = shutil.copytree(next(datastores), small_disk / "datastore")
     before = stored(root)
@@ -464,10 +470,10 @@ def test_full_datastore_stage_3(prepared, datastores, small_disk, undisturbed, r
     for pages in (1, 8, *rng.sample(range(9, 80), 4)):
         with count.attempt(f"{pages} pages free"):
             with pages_free(small_disk, pages):
-                result = flow("--row_sampling", 0, cwd=prepared, **surroundings)
+                result = flow("--row_sampling", 0, cwd=apart, **surroundings)
             assert result.code != 0 and "No space left on device" in text_of(result), text_of(result)
             assert unharmed(before)
-    result = flow("--row_sampling", 0, cwd=prepared, **surroundings)
+    result = flow("--row_sampling", 0, cwd=apart, **surroundings)
     assert result.code == 0, text_of(result)
     assert tables_of(run_id(result), root) == undisturbed["stage 3"][0]
 
@@ -890,11 +896,11 @@ def test_two_at_once_stages_1_and_2(prepared, folder, rng, count):
             assert contents(folder, STAGE_2) == alone[record["create_parquet_dataset"]["fraction"]]
 
 
-def test_two_at_once_stage_3(prepared, datastores, undisturbed, rng, count):
+def test_two_at_once_stage_3(apart, datastores, undisturbed, rng, count):
     """Two runs in one folder and one datastore."""
     for _, root in zip(range(3), datastores, strict=False):
         surroundings = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(root)}
-        results = together(rng, *[lambda s=surroundings: flow("--row_sampling", 0, cwd=prepared, **s)] * 2)
+        results = together(rng, *[lambda s=surroundings: flow("--row_sampling", 0, cwd=apart, **s)] * 2)
         for result in results:
             with count.attempt("a run beside another"):
                 assert result.code == 0, text_of(result)
