@@ -134,7 +134,9 @@ def read_header(path, needed):
         raise DatasetError(f"{path}, line 1: the header holds bytes that are no UTF-8 text: download the file again.")
     for column in needed:
         if column not in header:
-            raise DatasetError(f"{path}, line 1: column {column} is missing in the header {','.join(header)!r}.")
+            raise DatasetError(
+                f"{path}, line 1: column {column} is missing in the header {','.join(header)!r}: it must be there once."
+            )
     names = [column.casefold() for column in header]  # to DuckDB, price and Price are one column
     for column in header:
         if column == "" or names.count(column.casefold()) > 1:
