@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -118,21 +119,16 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
     made_with = {"fraction": fraction, "by": by, "seed": seed, "max_bad_rows": max_bad_rows}
     tables = {name: data_dir / f"{name}.tmp" for name in COLUMNS}
     rejects_file, rejects = data_dir / "rejects.csv.tmp", []
+    spill = data_dir / ".spill.tmp"
     con = None
     try:
         sources = [CsvFile(data_dir, name) for name in COLUMNS]
         inputs = [source.identity() for source in sources]
         record = made_with | {"inputs": inputs, "rows": {}}
         marks = {key: made_with[key] for key in ("fraction", "by", "seed")}
-        marks["lineage"] = json.dumps(
-            {
-                "format": FORMAT,
-                "made_by": STAGE_1.removesuffix(".json"),
-                **made_with,
-                "inputs": inputs,
-            }
-        )
-        con = connect(limit, spill_to=data_dir / ".spill.tmp")
+        made_by = {"format": FORMAT, "made_by": STAGE_1.removesuffix(".json")}
+        marks["lineage"] = json.dumps(made_by | made_with | {"inputs": inputs})
+        con = connect(limit, spill_to=spill)
         con.execute("set enable_profiling = 'no_output'")
         con.execute("set profiling_coverage = 'ALL'")
         report = []
@@ -168,6 +164,7 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
         if con is not None:
             con.close()
         discard(*tables.values(), rejects_file)
+        shutil.rmtree(spill, ignore_errors=True)
         os.close(held)
     print_report(report, record["unknown"])
 
@@ -181,13 +178,10 @@ def write_rejects(path, rejects):
 
 
 def print_report(report, unknown):
-    print(
-        f"{'file':<19}{'rows read':>12}{'rows kept':>12}{'sampled out':>13}{'rejected':>10}{'bytes':>15}{'seconds':>9}"
-    )
+    print("file                  rows read   rows kept  sampled out  rejected          bytes  seconds")
     for name, rows, size, seconds in report:
-        print(
-            f"{name:<19}{rows['read']:>12,}{rows['kept']:>12,}{rows['sampled_out']:>13,}{rows['rejected']:>10,}{size:>15,}{seconds:>9.1f}"
-        )
+        read, kept, sampled_out, rejected = rows.values()
+        print(f"{name:<19}{read:>12,}{kept:>12,}{sampled_out:>13,}{rejected:>10,}{size:>15,}{seconds:>9.1f}")
     for name in KEYS:
         if unknown[name]:
             print(
@@ -233,14 +227,10 @@ def main(argv=None):
         help="another seed, another sample; the same seed always the same one (default: 0)",
     )  # fmt: skip
     parser.add_argument(
-        "--data-dir",
-        type=Path,
-        default=Path("."),
-        help="folder of the CSV files and of the result (default: here)",
+        "--data-dir", type=Path, default=Path("."), help="folder of the CSV files and of the result (default: here)"
     )
     parser.add_argument(
         "--memory-limit",
-        default=None,
         help=f"memory for DuckDB before it spills to disk (default: MEMORY_LIMIT of the environment, {memory_limit()})",
     )
     parser.add_argument(

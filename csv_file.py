@@ -8,6 +8,8 @@ import re
 import zlib
 from dataclasses import dataclass
 
+import duckdb
+
 from engine import identifier, literal, path_literal
 from lineage import file_identity
 
@@ -111,6 +113,10 @@ def open_text(path):
     return opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
+def line_end(text):
+    return text[len(text.rstrip("\r\n")) :]
+
+
 def is_utf_8(text):
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
@@ -127,10 +133,9 @@ def read_header(path, needed):
     if not is_utf_8("".join(header)):
         raise DatasetError(f"{path}, line 1: the header holds bytes that are no UTF-8 text: download the file again.")
     for column in needed:
-        if header.count(column) != 1:
-            state = "is missing" if column not in header else "stands twice"
+        if column not in header:
             raise DatasetError(
-                f"{path}, line 1: column {column} {state} in the header {','.join(header)!r}: it must be there once."
+                f"{path}, line 1: column {column} is missing in the header {','.join(header)!r}: it must be there once."
             )
     names = [column.casefold() for column in header]  # to DuckDB, price and Price are one column
     for column in header:
@@ -170,6 +175,7 @@ def read_rows(path, header, kinds):
 
         rows = csv.reader(remembered(), strict=True)
         next(rows)
+        header_end = line_end(consumed[-1])
         while True:
             consumed.clear()
             line_number = rows.line_num + 1
@@ -183,6 +189,11 @@ def read_rows(path, header, kinds):
             else:
                 column, reason = find_fault(row, header, kinds)
             text = "".join(consumed)
+            if line_end(text) != header_end:  # DuckDB cannot even skip such a line
+                raise DatasetError(
+                    f"{path}, line {line_number}: the line ends in {line_end(text)!r} and the header in"
+                    f" {header_end!r}: let all lines of the file end alike."
+                )
             if reason is None and not is_utf_8(text):
                 reason = "the line holds bytes that are no UTF-8 text"
             yield line_number, text, column, reason
@@ -279,7 +290,10 @@ class CsvFile:
                 raise DatasetError(
                     f"{place}: {reason}{more}; mend the file, or raise --max-bad-rows to put such lines aside."
                 )
-        (agreed,) = con.sql(f"select count(*) from {self.scan(True)} where {self.valid()}").fetchall()[0]
+        try:
+            ((agreed,),) = con.sql(f"select count(*) from {self.scan(True)} where {self.valid()}").fetchall()
+        except duckdb.Error:
+            agreed = None
         if bad == 0 or agreed != good:
             raise DatasetError(
                 f"{self.path} has a fault whose line cannot be told ({first_line(refusal)}): download it again."

@@ -104,14 +104,18 @@ def check_dataset(con, path, training_end_date):
             f"the data set {path} has no row: run dbt again with a later training_end_date or a"
             " smaller min_interactions."
         )
-    lineage = {} if database.is_uri(path) else check_chain(Path(path), json.loads(marks.get("lineage", "{}")))
+    try:
+        inside = json.loads(marks.get("lineage", "{}"))
+        filtered_until = datetime.datetime.fromisoformat(marks.get("training_end_date", "0001-01-01"))
+    except ValueError as error:
+        raise unreadable(path, error) from error
+    lineage = {} if database.is_uri(path) else check_chain(Path(path), inside)
     if "training_end_date" not in marks:
         check_rows(con, path, training_end_date)
         return lineage, (
             f"{path} does not say what made it (another engine?), so its rows were checked:"
             f" every customer bought something before {training_end_date:%Y-%m-%d}"
         )
-    filtered_until = parse_day("training_end_date of the data set", marks["training_end_date"])
     if filtered_until > training_end_date:
         raise DatasetError(
             f"the data set {path} was filtered with training_end_date {filtered_until:%Y-%m-%d}, later than this run's"
@@ -140,18 +144,24 @@ def describe(con, path):
             " where decode(key) in ('training_end_date', 'lineage') group by all"
         ).fetchall()
     except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise DatasetError(
-            f"the data set {path} cannot be read as parquet ({reason}): make it again with {DBT_RUN}."
-        ) from error
+        raise unreadable(path, error) from error
     return columns, dict(marks)
+
+
+def unreadable(path, error):
+    """The error of a damaged file."""
+    reason = str(error).splitlines()[0]
+    return DatasetError(f"the data set {path} cannot be read as parquet ({reason}): make it again with {DBT_RUN}.")
 
 
 def ask(con, path, query):
     """The rows that answer the query, in which {dataset} is the data set, wherever it lies."""
     if database.is_uri(path):
         return database.ask(path, query)
-    return con.sql(query.replace("{dataset}", scan(path))).fetchall()
+    try:
+        return con.sql(query.replace("{dataset}", scan(path))).fetchall()
+    except duckdb.Error as error:
+        raise unreadable(path, error) from error
 
 
 def fetch(con, path, folder):

@@ -33,6 +33,22 @@ FIXTURE = Path(__file__).parent / "fixture"
 HM_REAL = ROOT.parent / "shared" / "hm_real"
 
 
+FAULTS = pytest.StashKey()  # (fault, tried, survived, notes) of each test in test_faults.py
+
+
+def pytest_configure(config):
+    config.stash[FAULTS] = []
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.stash[FAULTS]:
+        return
+    terminalreporter.section(f"faults, FAULTS_SEED={sys.modules['test_faults'].SEED}")
+    terminalreporter.write_line(f"{'fault':<55}{'tried':>6}{'survived':>10}  of which")
+    for fault, tried, survived, notes in config.stash[FAULTS]:
+        terminalreporter.write_line(f"{fault:<55}{tried:>6}{survived:>10}  {notes}")
+
+
 def copy_csv(source, folder):
     """The three CSV files of source in folder, as files that a test may change."""
     folder.mkdir(parents=True, exist_ok=True)

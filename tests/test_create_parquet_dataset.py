@@ -81,6 +81,14 @@ def test_only_the_three_files_and_their_record_are_added(data):
     assert {str(path) for path in set(snapshot(data)) - before} == {*FILES, RECORD}
 
 
+def test_what_a_killed_run_left_is_taken_away(data):
+    (data / ".spill.tmp").mkdir()
+    for name in (".spill.tmp/duckdb_temp_1_0_owner", "articles.tmp", "rejects.csv.tmp", f"{RECORD}.tmp"):
+        (data / name).write_bytes(b"half")
+    assert create("--data-dir", data).code == 0
+    assert not list(data.glob("*.tmp"))
+
+
 def test_the_working_folder_is_the_default_and_the_closing_table_counts_the_rows(data):
     result = create_process(0.5, cwd=data)
     assert result.code == 0, result.err
@@ -438,6 +446,17 @@ def test_a_key_that_is_there_twice(made, file, key):
     rewrite(path, lambda text: text + text.splitlines()[3] + "\n")
     said = refused(made)
     assert f"{file}.csv" in said and key in said and read_csv(path)[key][2] in said
+
+
+@pytest.mark.parametrize("ends", [("\n", "\r\n"), ("\r\n", "\n"), ("\n", "\r"), ("\r\n", "\r")], ids=repr)
+@pytest.mark.parametrize("allowed", [0, 100])
+def test_lines_that_end_in_different_ways(made, ends, allowed):
+    most, one = ends
+    lines = (made / "transactions_train.csv").read_text().splitlines()
+    text = most.join(lines[:5]) + one + most.join(lines[5:]) + most
+    (made / "transactions_train.csv").write_bytes(text.encode())
+    said = refused(made, "--max-bad-rows", allowed)
+    assert "transactions_train.csv, line 5: the line ends in" in said and repr(one) in said and repr(most) in said
 
 
 def test_a_compressed_file_that_is_none_cut_off_or_damaged(made):

@@ -2,13 +2,17 @@
 
 import csv
 import datetime
+import gzip
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
 
 import duckdb
+import lineage_plugin
+import metaflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,13 +21,13 @@ import pytest
 import stages
 from conftest import FIXTURE, copy_csv
 from pandas_pipeline import filtered_dataframe, read_csv, split
-from stages import PYTHON, ROOT, artifacts, create, dbt, flow, frame, parquet, snapshot
+from stages import PYTHON, ROOT, artifacts, create, create_process, dbt, flow, frame, parquet, snapshot
 
 import compare_runs
 import synthetic
-from dataset import SCHEMA, DatasetError, check_chain, check_content, check_dataset
+from dataset import SCHEMA, DatasetError, check_chain, check_content, check_dataset, dataset_query
 from fingerprint import fingerprint
-from lineage import LineageError, publish
+from lineage import LineageError, hold, publish
 from splits import check_for_leaks, summarize
 
 FILES = ("articles", "customers", "transactions_train")
@@ -208,11 +212,8 @@ def test_the_parquet_files_say_what_made_them(hand_made):
 
 
 @pytest.fixture
-def inputs_lineage(monkeypatch):
+def inputs_lineage():
     """What dbt asks before it reads anything."""
-    monkeypatch.syspath_prepend(ROOT / "dbt")
-    import lineage_plugin
-
     yield lineage_plugin.inputs_lineage
     lineage_plugin.release()
 
@@ -237,17 +238,30 @@ def test_dbt_refuses_in_one_sentence(made, others):
     assert snapshot(made) == before
 
 
-def test_one_process_may_run_dbt_again_and_again(made, inputs_lineage):
+def test_two_runs_cannot_write_into_one_folder(made):
+    before = snapshot(made)
+    held = hold(made)
+    for result in (create("--data-dir", made), dbt("run", made)):
+        assert result.code != 0
+        text = result.out + result.err
+        assert text.count(f"another run is writing into {made}: wait until it has ended") == 1, text
+        assert "Traceback" not in text
+    assert snapshot(made) == before
+    os.close(held)
+    assert create("--data-dir", made).code == 0
+
+
+def test_one_process_may_run_dbt_again_and_again(made, others):
     """As a scheduler does: each command looks anew, and none keeps others out when it has ended."""
     script = (
-        "from dbt.cli.main import dbtRunner; from sys import argv; from pathlib import Path;"
+        "from dbt.cli.main import dbtRunner; from sys import argv; from shutil import copy;"
         "ok = lambda: dbtRunner().invoke(['run', '--vars', '{data_dir: %s}' % argv[1]]).success;"
-        "print([ok(), Path(argv[1], 'customers').write_bytes(b'x'), ok(), ok()]);"
+        "print(ok(), copy(argv[2], argv[1]) and ok(), ok());"
         "import sys; sys.path.insert(0, '..'); import lineage; lineage.hold(argv[1])"
     )
-    result = stages.run(PYTHON, "-c", script, made, cwd=ROOT / "dbt")
+    result = stages.run(PYTHON, "-c", script, made, others["fraction"] / "customers", cwd=ROOT / "dbt")
     assert result.code == 0, result.err
-    assert result.out.splitlines()[-1] == "[True, 1, False, False]"
+    assert result.out.splitlines()[-1] == "True False False"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +341,9 @@ def test_files_without_records_are_said(made):
     """As those of another tool, or as all files before this project wrote records."""
     (made / STAGE_1).unlink()
     (made / STAGE_2).unlink()
-    assert dbt("run", made).code == 0
+    transformed = dbt("run", made)
+    assert transformed.code == 0
+    assert transformed.out.count(f"ATTENTION: {made} has no {STAGE_1}") == 1, transformed.out
     assert record(made / STAGE_2)["create_parquet_dataset"] == {}
     (made / STAGE_2).unlink()
     result = flow("--row_sampling", 0, cwd=made)
@@ -638,8 +654,10 @@ def test_hostile_names_and_values_go_through_all_stages(tmp_path):
         table = table.replace({"1" * 64: customer, "Garment Upper body": group})
         table.to_csv(folder / f"{file}.csv", index=False, lineterminator="\n")
     secrets = dict.fromkeys(["AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "SNOWFLAKE_PASSWORD"], secret)
-    created = create("--data-dir", folder)
+    created = create_process("--data-dir", folder, **secrets)
     assert created.code == 0, created.err
+    secrets["DBT_TARGET_PATH"] = secrets["DBT_LOG_PATH"] = str(tmp_path / ".dbt")
+    secrets["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(tmp_path / ".store")
     made = dbt("run", folder, **secrets)
     assert made.code == 0, made.out
     lines = filtered_dataframe(*(read_csv(folder / f"{file}.csv") for file in FILES))
@@ -647,10 +665,15 @@ def test_hostile_names_and_values_go_through_all_stages(tmp_path):
     pd.testing.assert_frame_equal(parquet(folder / RESULT), lines, check_exact=True)
     prepared = flow("--row_sampling", 0, "--dataset", folder / RESULT, cwd=tmp_path, **secrets)
     assert prepared.code == 0, prepared.out + prepared.err
+    metaflow.metadata(f"local@{tmp_path}/.store")
     tables = artifacts(prepared).label_to_dataset
+    metaflow.metadata(f"local@{os.environ['METAFLOW_DATASTORE_SYSROOT_LOCAL']}")
     for label, table in split(lines).items():
         pd.testing.assert_frame_equal(frame(tables[label]), table, check_exact=True)
-    assert secret not in made.out + prepared.out + prepared.err
+    left = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    left = [gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content for content in left]
+    assert not any(secret.encode() in content for content in left)
+    assert secret not in "".join(created[1:] + made[1:] + prepared[1:])
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {HOSTILE}
 
 
@@ -663,6 +686,10 @@ def test_a_folder_named_like_a_glob_is_not_one(tmp_path):
         assert dbt("run", tmp_path / name, {"min_interactions": 1}).code == 0
         lines = filtered_dataframe(*(read_csv(FIXTURE / f"{file}.csv") for file in FILES), min_interactions=1)
         pd.testing.assert_frame_equal(parquet(tmp_path / name / RESULT), lines, check_exact=True)
+        con = duckdb.connect()
+        lineage, _ = check_dataset(con, tmp_path / name / RESULT, DAYS[0])
+        check_content(tmp_path / name / RESULT, lineage)
+        assert len(con.sql(dataset_query(con, tmp_path / name / RESULT))) == len(lines)
 
 
 @pytest.mark.parametrize("column", ['"', 'a"b', "'; drop table x; --", "{}", "{0}", "%s", "\u00fc", " ", "$1"])

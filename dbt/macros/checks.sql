@@ -22,7 +22,12 @@
 
 {#- Refuse files that stage 1 did not write together, before anything reads them. -#}
 {% macro check_inputs() %}
-  {%- if execute -%}{%- do inputs_lineage() -%}{%- endif -%}
+  {%- if execute and inputs_lineage() == 'null' and target.type == 'duckdb' -%}
+    {{ log(
+      'ATTENTION: ' ~ var('data_dir') ~ ' has no create_parquet_dataset.json, so damage to its files would not be seen',
+      info=true
+    ) }}
+  {%- endif -%}
 {% endmacro %}
 
 {% macro release_inputs() %}
