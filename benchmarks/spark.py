@@ -6,6 +6,7 @@ what it left. The engines must leave the same rows.
 - seconds: wall time of the command; a cluster is already up
 - CPU seconds: of the command and all that it started, and of the cluster from its own start on
 - peak memory: resident, the sum over these processes, looked at five times a second (Linux only)
+- shuffled, spilled: bytes that Spark's tasks wrote for other tasks, and for want of memory
 """
 
 import argparse
@@ -35,14 +36,33 @@ INPUTS = ("articles", "customers", "transactions_train", "create_parquet_dataset
 RESULT = "filtered_dataframe.parquet"
 
 
-def settings(folder, memory, partitions):
-    """Environment variables that keep Spark on the loopback address, and within `memory` (1g, say) a process."""
+def settings(folder, memory="1g", partitions=4):
+    """Environment variables for a Spark on the loopback address, with `memory` (1g, say) in each process.
+
+    Its tasks' figures go to a log in `folder`.
+    """
     folder.mkdir()
-    (folder / "spark-defaults.conf").write_text(
-        "spark.ui.enabled false\nspark.driver.host 127.0.0.1\nspark.driver.bindAddress 127.0.0.1\n"
-        f"spark.driver.memory {memory}\nspark.executor.memory {memory}\nspark.sql.shuffle.partitions {partitions}\n"
-    )
+    (folder / "spark-defaults.conf").write_text(f"""
+        spark.ui.enabled                  false
+        spark.driver.host                 127.0.0.1
+        spark.driver.bindAddress          127.0.0.1
+        spark.driver.memory               {memory}
+        spark.executor.memory             {memory}
+        spark.sql.shuffle.partitions      {partitions}
+        spark.eventLog.enabled            true
+        spark.eventLog.dir                {folder}
+        spark.eventLog.rolling.enabled    false
+        spark.eventLog.compress           false
+    """)
     return {"SPARK_CONF_DIR": str(folder), "SPARK_LOCAL_IP": "127.0.0.1"}
+
+
+def shuffled_and_spilled(folder):
+    """(bytes, bytes) of all tasks in the logs in `folder`."""
+    events = (json.loads(line) for log in folder.glob("*-*") if log.suffix != ".conf" for line in log.open())
+    tasks = [event["Task Metrics"] for event in events if event["Event"] == "SparkListenerTaskEnd"]
+    shuffled = sum(task["Shuffle Write Metrics"]["Shuffle Bytes Written"] for task in tasks)
+    return shuffled, sum(task["Disk Bytes Spilled"] for task in tasks)
 
 
 @contextlib.contextmanager
@@ -145,7 +165,7 @@ def measured(command, limit, **options):
     cpu, peak = watch.stop()
     if output is not None and process.returncode:
         raise SystemExit(output)
-    return f"{'more than ' if output is None else ''}{seconds:,.0f} | {cpu:,.0f} | {peak / 1e9:.1f} GB"
+    return f"{'more than ' if output is None else ''}{seconds:,.0f} | {cpu:,.0f} | {peak / 1e9:.2f} GB"
 
 
 def run_engine(engine, inputs, folder, memory, partitions, limit):
@@ -168,11 +188,12 @@ def run_engine(engine, inputs, folder, memory, partitions, limit):
         variables = json.dumps({"data_dir": str(home)})
         dbt = [Path(sys.executable).with_name("dbt"), "run", "--target", target, "--vars", variables]
         row = measured(dbt, limit, cwd=ROOT / "dbt", env=environment)
-    yield f"| dbt run, {engine} | {row} |"
+    shuffled, spilled = shuffled_and_spilled(home / "conf")
+    yield f"| dbt run, {engine} | {row} | {shuffled / 1e9:.2f} GB | {spilled / 1e9:.2f} GB |"
     if "more than" in row:
         return
     flow = [sys.executable, ROOT / "data_prep.py", "run"]
-    yield f"| flow, 1 % of the rows of {engine} | {measured(flow, limit, cwd=home, env=environment)} |"
+    yield f"| flow, 1 % of the rows of {engine} | {measured(flow, limit, cwd=home, env=environment)} | | |"
     with duckdb.connect() as con:
         yield con.sql(
             "select count(*), sum(quantity), bit_xor(hash(customer_id, article_id, t_dat, price))"
@@ -191,7 +212,7 @@ def main(argv=None):
     for engine in arguments.engines:
         if engine not in ENGINES:
             parser.error(f"{engine} is none of {', '.join(ENGINES)}")
-    print("| | seconds | CPU seconds | peak memory |\n|---|---|---|---|")
+    print("| | seconds | CPU seconds | peak memory | shuffled | spilled |\n|---|---|---|---|---|---|")
     digests = []
     with tempfile.TemporaryDirectory(prefix="spark-", dir=arguments.folder) as folder:
         for engine in arguments.engines or ENGINES:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.spark
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory):
     """Environment variables that keep Spark small and on the loopback address."""
-    return spark.settings(tmp_path_factory.mktemp("spark") / "conf", memory="1g", partitions=4)
+    return spark.settings(tmp_path_factory.mktemp("spark") / "conf")
 
 
 @pytest.fixture(scope="session")
