@@ -69,8 +69,9 @@ test-postgres: .venv/requirements-dev .venv/requirements-postgres
 	$(call DEBIAN,initdb,postgresql)
 	$(BIN)/python -m pytest -m postgres
 
-test-warehouses: .venv-fakesnow/requirements .venv-crucible/requirements
-	.venv-fakesnow/bin/python -m pytest -m warehouses
+test-warehouses: .venv-warehouses/requirements .venv-crucible/requirements
+	.venv-warehouses/bin/$(INSTALL) requirements-fakesnow.txt
+	.venv-warehouses/bin/python -m pytest -m warehouses
 
 lint: .venv/requirements-dev
 	$(BIN)/ruff check .
