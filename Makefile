@@ -11,6 +11,10 @@ DEMO := $(CURDIR)/demo
 SCALE ?= 0.01
 INSTALL := pip install --quiet --require-hashes --requirement
 COMPILE := pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe --no-emit-find-links --no-emit-index-url
+# A program from outside Python, $(1) of Debian's package $(2): installed where it is missing, or a sentence.
+DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :); command -v $(1)) >/dev/null \
+	|| (apt-get update && apt-get install --yes $(2)) >/dev/null 2>&1 \
+	|| { echo "$(1) is missing: sudo apt-get install $(2), or whatever brings it on your system." >&2; exit 1; }
 
 .PHONY: demo card docs notebooks test test-faults test-spark test-postgres test-warehouses lint bench audit lock clean
 
@@ -19,8 +23,15 @@ COMPILE := pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsaf
 	$(BIN)/$(INSTALL) requirements.txt
 	touch $@
 
-.venv/requirements-dev: .venv/requirements requirements-dev.txt
-	$(BIN)/$(INSTALL) requirements-dev.txt
+# More on top, in the same environment.
+.venv/requirements-%: requirements-%.txt .venv/requirements
+	$(BIN)/$(INSTALL) $<
+	touch $@
+
+# Packages that cannot stand beside the others.
+.venv-%/requirements: requirements-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/$(INSTALL) $<
 	touch $@
 
 demo: .venv/requirements
@@ -43,25 +54,23 @@ docs: .venv/requirements
 notebooks: .venv/requirements-notebooks
 	METAFLOW_DATASTORE_SYSROOT_LOCAL=$(DEMO) $(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
-.venv/requirements-notebooks: .venv/requirements requirements-notebooks.txt
-	$(BIN)/$(INSTALL) requirements-notebooks.txt
-	touch $@
-
 test: .venv/requirements-dev
 	$(BIN)/python -m pytest
 
 test-faults: .venv/requirements-dev
 	$(BIN)/python -m pytest -m faults
 
-# The same models on other engines; Java or PostgreSQL's server must be there.
-test-spark test-postgres: test-%: .venv/requirements-dev
-	$(BIN)/$(INSTALL) requirements-$*.txt
-	$(BIN)/python -m pytest -m $*
+# The same models on other engines.
+test-spark: .venv/requirements-dev .venv/requirements-spark
+	$(call DEBIAN,java,openjdk-17-jre-headless)
+	$(BIN)/python -m pytest -m spark
 
-test-warehouses: .venv/requirements-dev
-	$(PYTHON) -m venv .venv-warehouses
-	.venv-warehouses/bin/$(INSTALL) requirements-warehouses.txt
-	.venv-warehouses/bin/pip install --quiet pytest hypothesis sqlfluff
+test-postgres: .venv/requirements-dev .venv/requirements-postgres
+	$(call DEBIAN,initdb,postgresql)
+	$(BIN)/python -m pytest -m postgres
+
+test-warehouses: .venv-warehouses/requirements .venv-crucible/requirements
+	.venv-warehouses/bin/$(INSTALL) requirements-fakesnow.txt
 	.venv-warehouses/bin/python -m pytest -m warehouses
 
 lint: .venv/requirements-dev
@@ -82,11 +91,11 @@ audit: .venv/tools
 # Pins every package, also the indirect ones, with the hashes of its files; what is pinned already stays.
 lock: export CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/tools
-	for part in "" -notebooks -dev -spark -postgres -warehouses; do .venv/tools/bin/$(COMPILE) requirements$$part.in || exit; done
+	for part in "" -notebooks -dev -spark -postgres -warehouses -fakesnow -crucible; do .venv/tools/bin/$(COMPILE) requirements$$part.in || exit; done
 
 .venv/tools: .venv/requirements
 	$(PYTHON) -m venv $@
 	$@/bin/pip install --quiet pip-tools==7.6.2 pip-audit==2.10.1
 
 clean:
-	rm -rf .venv demo dbt/target dbt/logs
+	rm -rf .venv .venv-* demo dbt/target dbt/logs dbt/spark-warehouse

@@ -32,7 +32,7 @@ class DataPrepFlow(FlowSpec):
     DATASET = Parameter(
         "dataset",
         default="filtered_dataframe.parquet",
-        help="The parquet file that dbt wrote, or a folder of part files",
+        help="The parquet file that dbt wrote, a folder of part files, or a table: postgresql://host/database#schema.table",
     )
 
     @step
@@ -75,7 +75,7 @@ class DataPrepFlow(FlowSpec):
         """Sample if asked, split by date, prove that nothing leaked and store the three tables."""
         import vocabulary
         from card import show_card, show_progress
-        from dataset import DatasetError, check_content, dataset_query, files_on_disk, scan
+        from dataset import DatasetError, check_content, dataset_query, fetch, files_on_disk, scan
         from engine import connect
         from splits import (
             BATCH_ROWS,
@@ -88,25 +88,24 @@ class DataPrepFlow(FlowSpec):
         )
 
         con = connect()
-        files = files_on_disk(self.DATASET)
-        self.lineage["dataset"] = check_content(self.DATASET, self.lineage)
-        query = dataset_query(con, self.DATASET, self.ROW_SAMPLING, self.SAMPLING_SEED)
-        print(f"Fetching rows with query: {query}")
-        for row in con.sql(f"from ({query}) limit 1").to_arrow_table().to_pylist():
-            print(f"Example row {row}")
         with temporary_folder() as folder:
-            (size,) = con.sql(f"select count(*), sum(quantity)::bigint from {scan(self.DATASET)}").fetchall()
+            dataset = fetch(con, self.DATASET, folder)
+            files = files_on_disk(dataset)
+            self.lineage["dataset"] = check_content(dataset, self.lineage)
+            query = dataset_query(con, dataset, self.ROW_SAMPLING, self.SAMPLING_SEED)
+            print(f"Fetching rows with query: {query}")
+            for row in con.sql(f"from ({query}) limit 1").to_arrow_table().to_pylist():
+                print(f"Example row {row}")
+            (size,) = con.sql(f"select count(*), sum(quantity)::bigint from {scan(dataset)}").fetchall()
             rows_expected = size[0] * (self.ROW_SAMPLING or 100) // 100
             batches = show_progress(con.sql(query).to_arrow_reader(BATCH_ROWS), rows_expected)
             paths = split_by_date(batches, rows_expected, self.training_end_date, self.validation_end_date, folder)
-            if files_on_disk(self.DATASET) != files:
+            if files_on_disk(dataset) != files:
                 raise DatasetError(f"the data set {self.DATASET} was replaced while it was read: run the flow again.")
             self.summary = summarize(con, paths)
             rows = {label: split["rows"] for label, split in self.summary.items()}
             if rows["train"] == 0:
-                ((first, last),) = con.sql(
-                    f"select min(t_dat)::date, max(t_dat)::date from {scan(self.DATASET)}"
-                ).fetchall()
+                ((first, last),) = con.sql(f"select min(t_dat)::date, max(t_dat)::date from {scan(dataset)}").fetchall()
                 raise DatasetError(
                     f"no row to train on before {self.TRAINING_END_DATE}"
                     f" (validation_end_date {self.VALIDATION_END_DATE}); the data set has the days {first} to {last},"

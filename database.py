@@ -99,6 +99,8 @@ def columns(uri):
 
 def fetch(con, uri, names, order, path):
     """Stream the columns `names` of the table, sorted by `order`, into the parquet file `path`."""
+    if uri.startswith("postgresql:"):  # it would sort text by the rules of the database's language
+        order = [f'{key} collate "C"' if key == "customer_id" else key for key in order]
     with open_table(uri) as (cursor, table):
         cursor.execute(f"select {', '.join(names)} from {table} order by {', '.join(order)}")
         con.register("fetched", cursor.fetch_record_batch())

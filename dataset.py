@@ -9,7 +9,7 @@ import pyarrow as pa
 from metaflow.exception import MetaflowException
 
 import database
-from engine import identifier, literal, path_literal
+from engine import literal, path_literal
 from lineage import STAGE_1, STAGE_2, LineageError, check_identity, file_identity, read_record
 
 # Columns of filtered_dataframe, in their order: the published interface.
@@ -68,8 +68,8 @@ def parse_day(name, text):
 
 
 def scan(path):
-    """SQL that reads the parquet file, the folder of part files in the order of their names, or the fetched table."""
-    return identifier(path) if database.is_uri(path) else f"read_parquet({path_literal(path)})"
+    """SQL that reads the parquet file, or the folder of part files in the order of their names."""
+    return f"read_parquet({path_literal(path)})"
 
 
 def dataset_query(con, path, row_sampling=0, sampling_seed=0):
@@ -135,7 +135,8 @@ def describe(con, path):
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"the data set {path} is missing: make it with {DBT_RUN}, or name it with --dataset.")
-    if any(path.glob("part-[0-9][0-9][0-9][0-9][0-9]-*")) and not (path / "_SUCCESS").exists():
+    # Below `_temporary` too: there lies what a Spark that was killed had written.
+    if any(path.rglob("part-[0-9][0-9][0-9][0-9][0-9]-*")) and not (path / "_SUCCESS").exists():
         raise DatasetError(f"the data set {path} has no _SUCCESS, so Spark did not finish it: run dbt again.")
     try:
         columns = [name for (name,) in con.sql(f"select column_name from (describe from {scan(path)})").fetchall()]
@@ -165,15 +166,15 @@ def ask(con, path, query):
 
 
 def fetch(con, path, folder):
-    """Bring a table of a database, in order, into a file in `folder`, where scan() then finds it.
+    """The path that the rows are read from: a table of a database is first copied, in order, into `folder`.
 
-    Returns the file's path; what is a path already stays as it is.
+    The copy is read several times while the table may change, and its content hash is what the run
+    records: equal rows, equal file, wherever the table lies.
     """
     if not database.is_uri(path):
         return path
     copy = Path(folder) / f"{path.partition('#')[2]}.parquet"
     database.fetch(con, path, SCHEMA.names, LINE_ORDER, copy)
-    con.execute(f"create view {scan(path)} as from read_parquet({path_literal(copy)})")
     return copy
 
 
@@ -227,7 +228,10 @@ def check_rows(con, path, training_end_date):
 def files_on_disk(path):
     """What changes when a file of the data set is replaced or written to: a run must read one and the same."""
     path = Path(path)
-    states = [file.stat() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    try:
+        states = [file.stat() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    except FileNotFoundError:
+        raise DatasetError(f"the data set {path} was removed after the run had begun: make it again.") from None
     return [(state.st_ino, state.st_size, state.st_mtime_ns) for state in states]
 
 

@@ -42,6 +42,11 @@ def inputs_lineage(data_dir):
             raise lineage.LineageError(
                 f"the parquet file {data_dir / name} is missing: run {STAGE_1_COMMAND} in that folder first."
             )
+    result = (data_dir / lineage.STAGE_2).with_suffix(".parquet")
+    if result.is_dir():
+        raise lineage.LineageError(
+            f"{result} is a folder, as Spark leaves it, where DuckDB would write its file: move or delete it first."
+        )
     _held.append(lineage.hold(data_dir))
     try:
         record = lineage.read_record(data_dir / lineage.STAGE_1, STAGE_1_COMMAND)

@@ -16,6 +16,8 @@ from conftest import ROOT
 from pandas_pipeline import ARTICLE_COLUMNS, COLUMNS, item_id_2_meta, split
 from stages import PYTHON, artifacts, expected, flow, frame, parquet, run, run_of
 
+from dataset import DatasetError, files_on_disk
+
 RESULT = "filtered_dataframe.parquet"
 LABELS = ("train", "valid", "test")
 
@@ -337,6 +339,19 @@ def test_a_dataset_that_is_no_parquet(tmp_path):
 
 def test_a_folder_without_part_files(tmp_path):
     refused(f"{tmp_path} cannot be read as parquet .*dbt run", "--dataset", tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "_temporary/0/_temporary/attempt_0"])
+def test_a_folder_that_spark_did_not_finish(foreign, tmp_path, below):
+    folder = tmp_path / "unfinished"
+    (folder / below).mkdir(parents=True)
+    foreign.rename(folder / below / "part-00000-0a1b.c000.zstd.parquet")
+    refused(f"{folder} has no _SUCCESS, so Spark did not finish it", "--dataset", folder)
+
+
+def test_a_dataset_that_is_removed_while_the_run_goes_on(tmp_path):
+    with pytest.raises(DatasetError, match=f"the data set {tmp_path}/gone was removed after the run had begun"):
+        files_on_disk(tmp_path / "gone")
 
 
 def test_a_dataset_without_rows(foreign):

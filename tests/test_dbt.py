@@ -141,6 +141,14 @@ def test_a_file_of_stage_1_is_missing(made):
     refused(made, f"{made}/articles is missing: run ")
 
 
+def test_a_folder_of_spark_lies_in_the_way(made):
+    result = made / "filtered_dataframe.parquet"
+    result.unlink(missing_ok=True)
+    result.mkdir()
+    (result / "_SUCCESS").touch()
+    refused(made, f"{result} is a folder, as Spark leaves it, where DuckDB would write its file")
+
+
 def test_a_file_of_stage_1_is_damaged(made):
     (made / "customers").write_bytes(b"PAR1 damaged PAR1")
     refused(made, f"{made}/customers is not the file that its record names")

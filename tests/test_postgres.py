@@ -6,9 +6,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import duckdb
 import engines
 import pytest
 import stages
+
+from dataset import LINE_ORDER, SCHEMA
 
 pytestmark = pytest.mark.postgres
 
@@ -119,6 +122,63 @@ def test_same_rows_and_same_run_as_duckdb(source, connection, tmp_path):
     assert engines.difference(engines.expected(source), made) == []
     prepared = stages.flow("--row_sampling", 0, "--dataset", f"postgresql://#{TABLE}", cwd=tmp_path)
     engines.assert_same_run(prepared, source)
+
+
+def test_the_run_records_the_tables_content(connection, tmp_path):
+    assert build("seed0", "run").code == 0
+    identities = []
+    for change in ("", "", f"update {TABLE} set quantity = quantity + 1 where t_dat < '2018-09-21'"):
+        if change:
+            execute(connection, change)
+        prepared = stages.flow("--dataset", f"postgresql://#{TABLE}", "--row_sampling", 10, cwd=tmp_path)
+        assert prepared.code == 0, prepared.out + prepared.err
+        (identity,) = stages.artifacts(prepared).lineage["dataset"]
+        assert identity.keys() == {"name", "bytes", "sha256"}
+        assert identity["name"] == f"{TABLE}.parquet"
+        identities.append(identity["sha256"])
+    assert identities[0] == identities[1] != identities[2]
+
+
+def table_with(connection, name, customer_id, more=""):
+    """A copy of the table hm.{name} with another customer_id."""
+    execute(connection, f"drop table if exists hm.{name}")
+    columns = ", ".join(f"{customer_id} as customer_id" if n == "customer_id" else n for n in SCHEMA.names)
+    execute(connection, f"create table hm.{name} as select {columns} from {TABLE} {more}")
+
+
+def test_the_order_is_duckdbs_whatever_the_databases_language(connection, tmp_path):
+    """So that a sample of the rows is the same: English puts a before B."""
+    assert build("seed0", "run").code == 0
+    mixed = "case when right(customer_id, 1) < '8' then upper(customer_id) else customer_id end"
+    table_with(connection, "english", f'{mixed} collate "en-x-icu"')
+    path = tmp_path / "filtered_dataframe.parquet"
+    order = ", ".join(LINE_ORDER)
+    english = fetch(connection, f"select * from hm.english order by {order}")
+    with duckdb.connect() as con:
+        con.execute(f"copy (from english order by {order}) to '{path}'")
+    assert english["customer_id"] != engines.rows(path)["customer_id"], "this language sorts as bytes do"
+    tables = []
+    for dataset in (path, "postgresql://#hm.english"):
+        prepared = stages.flow("--row_sampling", 10, "--dataset", dataset, cwd=tmp_path)
+        assert prepared.code == 0, prepared.out + prepared.err
+        tables.append(stages.frame(stages.artifacts(prepared).label_to_dataset["train"]))
+    assert tables[0].equals(tables[1])
+
+
+def test_a_table_is_read_in_batches(connection, tmp_path):
+    """Its reader holds a small part of it."""
+    assert build("seed0", "run").code == 0
+    table_with(connection, "large", "customer_id || number", ", generate_series(1, 60) as number")
+    (size,) = fetch(connection, "select pg_table_size('hm.large') as bytes")["bytes"].to_pylist()
+    script = """if True:
+        import resource, sys
+        import adbc_driver_postgresql.dbapi, dataset, engine
+        con, before = engine.connect(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        dataset.fetch(con, "postgresql://#hm.large", sys.argv[1])
+        print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))"""
+    fetched = stages.run(stages.PYTHON, "-c", script, tmp_path, MEMORY_LIMIT="100MB", PYTHONPATH=str(stages.ROOT))
+    assert fetched.code == 0, fetched.err
+    assert int(fetched.out) < size / 2
 
 
 def test_one_changed_row_is_seen(connection):

@@ -1,96 +1,28 @@
 """dbt on Spark, in one process and on a cluster, makes the rows that DuckDB makes."""
 
-import contextlib
-import os
-import re
 import shutil
-import subprocess
-import time
-from pathlib import Path
 
 import engines
 import pytest
 import stages
 
-pytestmark = pytest.mark.spark
+from benchmarks import spark
 
-SETTINGS = """
-spark.ui.enabled              false
-spark.driver.host             127.0.0.1
-spark.driver.bindAddress      127.0.0.1
-spark.driver.memory           1g
-spark.executor.memory         512m
-spark.sql.shuffle.partitions  4
-"""
+pytestmark = pytest.mark.spark
 
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory):
     """Environment variables that keep Spark small and on the loopback address."""
-    folder = tmp_path_factory.mktemp("spark_conf")
-    (folder / "spark-defaults.conf").write_text(SETTINGS)
-    return {"SPARK_CONF_DIR": str(folder), "SPARK_LOCAL_IP": "127.0.0.1"}
-
-
-@contextlib.contextmanager
-def spark_process(log, *command, **environment):
-    """A process of Spark's own, started by the script of the pyspark package."""
-    import pyspark
-
-    spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"
-    with log.open("w") as output:
-        process = subprocess.Popen([spark_class, *command], stdout=output, stderr=output, env=os.environ | environment)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def wait_for(log, pattern, times=1):
-    """The last of so many matches in a log file, as soon as they stand there."""
-    for _ in range(600):
-        found = re.findall(pattern, log.read_text())
-        if len(found) >= times:
-            return found[-1]
-        time.sleep(0.1)
-    raise AssertionError(f"{pattern} is not in {log}:\n{log.read_text()}")
+    return spark.settings(tmp_path_factory.mktemp("spark") / "conf")
 
 
 @pytest.fixture(scope="session")
 def cluster(settings, tmp_path_factory):
     """A standalone cluster of one master and two workers: its address, and the workers' folders."""
     folder = tmp_path_factory.mktemp("cluster")
-    workers = [folder / "worker_1", folder / "worker_2"]
-    deploy, log = "org.apache.spark.deploy", folder / "master.log"
-    with contextlib.ExitStack() as processes:
-        processes.enter_context(
-            spark_process(
-                log, f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", "0", "--webui-port", "0", **settings
-            )
-        )
-        master = wait_for(log, r"Starting Spark master at (spark://\S+)")
-        for worker in workers:
-            processes.enter_context(
-                spark_process(
-                    worker.with_suffix(".log"),
-                    f"{deploy}.worker.Worker",
-                    "--host",
-                    "127.0.0.1",
-                    "--cores",
-                    "1",
-                    "--memory",
-                    "600m",
-                    "--webui-port",
-                    "0",
-                    "--work-dir",
-                    worker,
-                    master,
-                    **settings,
-                )
-            )
-        wait_for(log, "Registering worker", times=2)
-        yield master, workers
+    with spark.cluster(folder, workers=2, **settings) as master:
+        yield master, [folder / "worker_1", folder / "worker_2"]
 
 
 @pytest.fixture(scope="session", params=["local[2]", "cluster"])
@@ -144,11 +76,20 @@ def test_an_unfinished_folder_is_refused(by_spark, tmp_path):
     assert "Traceback" not in refused.out + refused.err
 
 
+def test_duckdb_does_not_write_over_sparks_folder(by_spark):
+    before = stages.snapshot(by_spark)
+    refused = stages.dbt("run", by_spark.parent)
+    assert refused.code != 0
+    assert f"{by_spark} is a folder, as Spark leaves it" in refused.out
+    assert "Traceback" not in refused.out
+    assert stages.snapshot(by_spark) == before
+
+
 def test_a_cluster_behind_spark_connect(settings, tmp_path):
     """dbt is a thin client, and the server computes."""
     log, port = tmp_path / "connect.log", engines.free_port()
     data_dir = engines.copy_inputs("seed0", tmp_path / "data")
-    with spark_process(
+    with spark.spark_process(
         log,
         "org.apache.spark.deploy.SparkSubmit",
         "--master",
@@ -162,7 +103,7 @@ def test_a_cluster_behind_spark_connect(settings, tmp_path):
         "spark-internal",
         **settings,
     ):
-        wait_for(log, "Spark Connect server started")
+        spark.wait_for(log, "Spark Connect server started")
         made = engines.dbt("run", "spark", data_dir, SPARK_MASTER=f"sc://127.0.0.1:{port}", **settings)
     assert made.code == 0, made.out + made.err
     table = engines.rows(data_dir / "filtered_dataframe.parquet")

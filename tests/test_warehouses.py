@@ -112,7 +112,8 @@ def project_profile(folder, target, **changes):
 @pytest.fixture(scope="session")
 def fakesnow():
     """An emulator of Snowflake: what a connection to it needs."""
-    fakesnow = pytest.importorskip("fakesnow")
+    import fakesnow
+
     with fakesnow.server() as connection:
         yield connection
 
@@ -161,8 +162,7 @@ def test_same_rows_and_same_run_on_fakesnow(source, fakesnow, tmp_path):
 @contextlib.contextmanager
 def crucible(database):
     """An emulator of BigQuery that keeps its tables in the folder of `database`: its address."""
-    if not CRUCIBLE.exists():
-        pytest.skip(f"{CRUCIBLE} is missing: make test-warehouses installs it")
+    assert CRUCIBLE.exists(), "make test-warehouses installs it"
     address = f"http://127.0.0.1:{(port := engines.free_port())}"
     with database.with_suffix(".log").open("w") as log:
         process = subprocess.Popen(
