@@ -38,12 +38,12 @@ demo: .venv/requirements
 	$(BIN)/python synthetic.py $(DEMO) --scale $(SCALE)
 	$(BIN)/python create_parquet_dataset.py --data-dir $(DEMO)
 	cd dbt && $(BIN)/dbt run --quiet --vars '{data_dir: $(DEMO)}'
-	cd $(DEMO) && $(BIN)/python $(CURDIR)/data_prep.py run --row_sampling 0
+	cd $(DEMO) && METAFLOW_DATASTORE_SYSROOT_LOCAL=$(DEMO) $(BIN)/python $(CURDIR)/data_prep.py run --row_sampling 0
 	@echo && du -sh $(DEMO)/filtered_dataframe.parquet $(DEMO)/.metaflow
 
 # The card of the demo's last run; for your own data: python data_prep.py card view get_dataset
 card: .venv/requirements
-	cd $(DEMO) && $(BIN)/python $(CURDIR)/data_prep.py card view get_dataset
+	cd $(DEMO) && METAFLOW_DATASTORE_SYSROOT_LOCAL=$(DEMO) $(BIN)/python $(CURDIR)/data_prep.py card view get_dataset
 
 # Needs no data: dbt's own generate would run the hooks and read the files.
 docs: .venv/requirements
