@@ -9,7 +9,9 @@ PYTHON ?= python3.11
 BIN := $(CURDIR)/.venv/bin
 DEMO := $(CURDIR)/demo
 SCALE ?= 0.01
-INSTALL := pip install --quiet --require-hashes --requirement
+# The files name every package, so nothing is left to find out: with its dependencies, pip would ask for
+# the newest google-auth beside the pinned google-auth[requests], and miss its hash.
+INSTALL := pip install --quiet --no-deps --require-hashes --requirement
 COMPILE := pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe --no-emit-find-links --no-emit-index-url
 # A program from outside Python, $(1) of Debian's package $(2): installed where it is missing, or a sentence.
 DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :); command -v $(1)) >/dev/null \
