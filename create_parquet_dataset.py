@@ -19,8 +19,11 @@ from pathlib import Path
 import duckdb
 
 from csv_file import COLUMNS, KEYS, CsvFile, DatasetError, first_line
-from engine import MemoryLimitError, connect, identifier, literal, memory_limit, path_literal, rows_scanned
+from engine import MemoryLimitError, connect, literal, memory_limit, path_literal, rows_scanned
 from lineage import FORMAT, STAGE_1, LineageError, discard, file_identity, hold, publish
+from table_writer import TableWriter
+
+ROW_GROUP_ROWS = 122_880  # of DuckDB's own files, and small enough to wait in memory
 
 
 def keep_condition(fraction, by, seed):
@@ -43,30 +46,30 @@ def write_parquet(con, source, target, keep, metadata, rejects, max_bad_rows):
     Returns {read, kept, sampled_out, rejected}, the numbers of rows as counted by the very query that
     writes; read = kept + sampled_out + rejected.
     """
-    metadata_sql = ", ".join(f"{identifier(key)}: {literal(value)}" for key, value in metadata.items())
     valid = source.valid()
 
-    def copy(lenient):
-        # Where rows drop out, the borders of the row groups would hang on the number of threads.
-        con.execute("set threads = 1" if lenient or keep != "true" else "reset threads")
+    def write(lenient):
         bad_row = "error('bad row')"
         checked = f"({valid}) and {keep}" if lenient else f"case when {valid} then {keep} else {bad_row} end"
-        rows = f"select {source.columns()} from {source.scan(lenient)} where {checked}"
-        options = f"format parquet, compression zstd, use_tmp_file false, kv_metadata {{{metadata_sql}}}"
-        ((kept,),) = con.execute(f"copy ({rows}) to {literal(target)} ({options})").fetchall()
-        return kept
+        query = f"select {source.columns()} from {source.scan(lenient)} where {checked}"
+        batches = con.sql(query).to_arrow_reader(ROW_GROUP_ROWS)
+        with TableWriter(target, batches.schema.with_metadata(metadata), ROW_GROUP_ROWS) as writer:
+            for batch in batches:
+                writer.write(batch)
+        return writer.rows
 
     known = len(rejects)
     try:
-        kept = copy(lenient=False)
+        kept = write(lenient=False)
         good = rows_scanned(con)
         if source.lines is not None and good != source.lines - 1:
             raise duckdb.DataError(f"{source.lines - 1:,} lines after the header and {good:,} rows")
-    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        raise DatasetError(f"{target} could not be written ({first_line(error)}).") from error
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
+        # What DuckDB says while its rows are read comes as an OSError that has no number.
+        if isinstance(error, duckdb.OperationalError) or getattr(error, "errno", None) or "Out of Memory" in str(error):
+            raise
         good = source.reject_bad_rows(con, error, rejects, max_bad_rows)
-        kept = copy(lenient=True)
+        kept = write(lenient=True)
     rejected = len(rejects) - known
     if good == 0:
         raise DatasetError(f"{source.path} has a header and no good row: download it again.")
@@ -125,7 +128,7 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
         sources = [CsvFile(data_dir, name) for name in COLUMNS]
         inputs = [source.identity() for source in sources]
         record = made_with | {"inputs": inputs, "rows": {}}
-        marks = {key: made_with[key] for key in ("fraction", "by", "seed")}
+        marks = {key: str(made_with[key]) for key in ("fraction", "by", "seed")}
         made_by = {"format": FORMAT, "made_by": STAGE_1.removesuffix(".json")}
         marks["lineage"] = json.dumps(made_by | made_with | {"inputs": inputs})
         con = connect(limit, spill_to=spill)
@@ -159,7 +162,8 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
     except duckdb.Error as error:
         raise DatasetError(f"DuckDB gave up in {data_dir} ({first_line(error)}).") from error
     except OSError as error:
-        raise DatasetError(f"{error.filename or data_dir} could not be read or written ({error.strerror}).") from error
+        reason = error.strerror or first_line(error)
+        raise DatasetError(f"{error.filename or data_dir} could not be read or written ({reason}).") from error
     finally:
         if con is not None:
             con.close()

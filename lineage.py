@@ -21,10 +21,12 @@ def file_identity(path, each_block=None):
     """{name, bytes, sha256 (hex)} of the file's content; `each_block` is given every block as it is read."""
     path = Path(path)
     digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
+    buffer = bytearray(BLOCK)  # one for all blocks: a new one each time costs as much as the hash
+    with path.open("rb", buffering=0) as file:
+        while length := file.readinto(buffer):
+            block = buffer[:length] if length < BLOCK else buffer
             digest.update(block)
-            size += len(block)
+            size += length
             if each_block is not None:
                 each_block(block)
     return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}

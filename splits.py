@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import functools
-import io
 import os
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from dataset import ARTICLE_COLUMNS, SCHEMA, TEXT_COLUMNS, DatasetError, scan
 from engine import literal
 from fingerprint import fingerprint
 from lineage import LineageError, hold
+from table_writer import TableWriter
 
 # A row group holds one dictionary for each text column. The fewer groups, the fewer times the
 # 64-character ids are written and held by the reader, and the more rows wait here for one to fill.
@@ -57,34 +57,20 @@ class ParquetTable:
     """
 
     def __init__(self, path):
-        self.data = Path(path).read_bytes()
+        self.file = BytesAsFile(Path(path).read_bytes())
 
     def __reduce__(self):
-        return functools.partial(pq.read_table, read_dictionary=TEXT_COLUMNS), (io.BytesIO(self.data),)
+        return functools.partial(pq.read_table, read_dictionary=TEXT_COLUMNS), (self.file,)
 
 
-class TableWriter:
-    """Writes record batches as one parquet file with few, large row groups."""
+class BytesAsFile:
+    """Bytes that unpickle as a file to read from, without the copy that io.BytesIO makes."""
 
-    def __init__(self, path, group_rows):
-        self._group_rows = group_rows
-        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", dictionary_pagesize_limit=1 << 30)
-        self._waiting, self._rows_waiting = [], 0
+    def __init__(self, data):
+        self.data = data
 
-    def write(self, batch):
-        self._waiting.append(batch)
-        self._rows_waiting += batch.num_rows
-        if self._rows_waiting >= self._group_rows:
-            self._flush()
-
-    def _flush(self):
-        self._writer.write_table(pa.Table.from_batches(self._waiting, SCHEMA), row_group_size=self._rows_waiting)
-        self._waiting, self._rows_waiting = [], 0
-
-    def close(self):
-        if self._rows_waiting:
-            self._flush()
-        self._writer.close()
+    def __reduce__(self):
+        return pa.BufferReader, (self.data,)
 
 
 def split_by_date(batches, rows_expected, training_end_date, validation_end_date, folder):
@@ -98,27 +84,29 @@ def split_by_date(batches, rows_expected, training_end_date, validation_end_date
     """
     paths = {label: Path(folder) / f"{label}.parquet" for label in ("train", "valid", "test")}
     group_rows = max(SMALLEST_ROW_GROUP, rows_expected // ROW_GROUPS)
-    writers = {label: TableWriter(path, group_rows) for label, path in paths.items()}
     bounds = {
         "train": (datetime.datetime.min, training_end_date),
         "valid": (training_end_date, validation_end_date),
         "test": (validation_end_date, datetime.datetime.max),
     }
     rows = 0
-    for batch in batches:
-        if batch.num_rows == 0:
-            continue
-        days = batch.column("t_dat")
-        first, last = pc.min_max(days).as_py().values()
-        for label, (start, end) in bounds.items():
-            if start <= first and last < end:
-                writers[label].write(batch)
-            elif first < end and start <= last:
-                writers[label].write(batch.filter(pc.and_(pc.greater_equal(days, start), pc.less(days, end))))
-        if rows // ROWS_PER_PROGRESS_LINE < (rows := rows + batch.num_rows) // ROWS_PER_PROGRESS_LINE:
-            print(f"{rows:,} rows")
-    for writer in writers.values():
-        writer.close()
+    with contextlib.ExitStack() as files:
+        writers = {
+            label: files.enter_context(TableWriter(path, SCHEMA, group_rows, dictionary_pagesize_limit=1 << 30))
+            for label, path in paths.items()
+        }
+        for batch in batches:
+            if batch.num_rows == 0:
+                continue
+            days = batch.column("t_dat")
+            first, last = pc.min_max(days).as_py().values()
+            for label, (start, end) in bounds.items():
+                if start <= first and last < end:
+                    writers[label].write(batch)
+                elif first < end and start <= last:
+                    writers[label].write(batch.filter(pc.and_(pc.greater_equal(days, start), pc.less(days, end))))
+            if rows // ROWS_PER_PROGRESS_LINE < (rows := rows + batch.num_rows) // ROWS_PER_PROGRESS_LINE:
+                print(f"{rows:,} rows")
     return paths
 
 

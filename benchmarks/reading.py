@@ -28,7 +28,7 @@ def extract(folder):
 
     def keep(source, **options):
         path = folder / f"artifact_{len(files)}.parquet"
-        path.write_bytes(source.getvalue())
+        path.write_bytes(source.read())
         files.append((path.name, options))
 
     # The artifact unpickles as calls of read_table on its bytes: here they call `keep` instead.

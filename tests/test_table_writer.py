@@ -1,0 +1,30 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from table_writer import TableWriter
+
+TABLE = pa.table({"n": range(1_000), "text": [str(n % 7) for n in range(1_000)]})
+
+
+@pytest.mark.parametrize("group_rows", [1, 99, 100, 300, 1_000, 5_000])
+def test_ragged_batches_give_the_bytes_of_even_ones(tmp_path, group_rows):
+    files = []
+    for cuts in ([0, 1_000], [0, 0, 1, 100, 730, 731, 1_000, 1_000]):
+        files.append(tmp_path / f"{len(files)}.parquet")
+        with TableWriter(files[-1], TABLE.schema, group_rows) as writer:
+            for start, end in zip(cuts, cuts[1:], strict=False):
+                for batch in TABLE.slice(start, end - start).to_batches():
+                    writer.write(batch)
+        assert writer.rows == 1_000
+    assert files[0].read_bytes() == files[1].read_bytes()
+    metadata = pq.read_metadata(files[0])
+    sizes = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
+    assert sizes == [group_rows] * (1_000 // group_rows) + ([1_000 % group_rows] if 1_000 % group_rows else [])
+    assert pq.read_table(files[0]).equals(TABLE)
+
+
+def test_no_batch_is_a_file_without_rows(tmp_path):
+    with TableWriter(tmp_path / "none.parquet", TABLE.schema, 100):
+        pass
+    assert pq.read_table(tmp_path / "none.parquet").equals(TABLE.slice(0, 0))
