@@ -144,6 +144,7 @@ class DataPrepFlow(FlowSpec):
                 "dataset": self.DATASET,
             }
             show_card(con, paths, self.summary, self.leak_check, self.lineage, run, size)
+            con.close()  # its memory, before Metaflow holds the bytes of the tables, pickled and compressed too
             tables = {label: ParquetTable(path) for label, path in paths.items()}
         self.label_to_dataset = tables
         # The two small ones once more: who reads one of them need not load train.
