@@ -1,3 +1,5 @@
+import itertools
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +15,7 @@ def test_ragged_batches_give_the_bytes_of_even_ones(tmp_path, group_rows):
     for cuts in ([0, 1_000], [0, 0, 1, 100, 730, 731, 1_000, 1_000]):
         files.append(tmp_path / f"{len(files)}.parquet")
         with TableWriter(files[-1], TABLE.schema, group_rows) as writer:
-            for start, end in zip(cuts, cuts[1:], strict=False):
+            for start, end in itertools.pairwise(cuts):
                 for batch in TABLE.slice(start, end - start).to_batches():
                     writer.write(batch)
         assert writer.rows == 1_000
