@@ -75,10 +75,9 @@ class DataPrepFlow(FlowSpec):
         """Sample if asked, split by date, prove that nothing leaked and store the three tables."""
         import vocabulary
         from card import show_card, show_progress
-        from dataset import DatasetError, check_content, dataset_query, fetch, files_on_disk, scan
+        from dataset import DatasetError, ask, check_content, dataset_query, fetch, files_on_disk, read_batches, scan
         from engine import connect
         from splits import (
-            BATCH_ROWS,
             ParquetTable,
             article_metadata,
             check_for_leaks,
@@ -94,11 +93,12 @@ class DataPrepFlow(FlowSpec):
             self.lineage["dataset"] = check_content(dataset, self.lineage)
             query = dataset_query(con, dataset, self.ROW_SAMPLING, self.SAMPLING_SEED)
             print(f"Fetching rows with query: {query}")
-            for row in con.sql(f"from ({query}) limit 1").to_arrow_table().to_pylist():
-                print(f"Example row {row}")
-            (size,) = con.sql(f"select count(*), sum(quantity)::bigint from {scan(dataset)}").fetchall()
+            for batch in read_batches(con, self.DATASET, f"from ({query}) limit 1"):
+                for row in batch.to_pylist():
+                    print(f"Example row {row}")
+            (size,) = ask(con, dataset, "select count(*), sum(quantity)::bigint from {dataset}")
             rows_expected = size[0] * (self.ROW_SAMPLING or 100) // 100
-            batches = show_progress(con.sql(query).to_arrow_reader(BATCH_ROWS), rows_expected)
+            batches = show_progress(read_batches(con, self.DATASET, query), rows_expected)
             paths = split_by_date(batches, rows_expected, self.training_end_date, self.validation_end_date, folder)
             if files_on_disk(dataset) != files:
                 raise DatasetError(f"the data set {self.DATASET} was replaced while it was read: run the flow again.")

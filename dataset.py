@@ -50,6 +50,7 @@ SQL_TYPES = {
     pa.timestamp("us"): "TIMESTAMP",
 }
 LINE_ORDER = ("t_dat", "customer_id", "article_id", "sales_channel_id", "price")  # of the rows
+BATCH_ROWS = 100_000
 DBT_RUN = "`cd dbt && dbt run`"
 
 
@@ -162,6 +163,14 @@ def ask(con, path, query):
     try:
         return con.sql(query.replace("{dataset}", scan(path))).fetchall()
     except duckdb.Error as error:
+        raise unreadable(path, error) from error
+
+
+def read_batches(con, path, query):
+    """Yield the rows of the query as record batches; `path` is named when the data set turns out to be damaged."""
+    try:
+        yield from con.sql(query).to_arrow_reader(BATCH_ROWS)
+    except (duckdb.Error, OSError) as error:
         raise unreadable(path, error) from error
 
 

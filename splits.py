@@ -22,7 +22,6 @@ from table_writer import TableWriter
 # 64-character ids are written and held by the reader, and the more rows wait here for one to fill.
 ROW_GROUPS = 8
 SMALLEST_ROW_GROUP = 100_000
-BATCH_ROWS = 100_000
 ROWS_PER_PROGRESS_LINE = 5_000_000
 
 

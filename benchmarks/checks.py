@@ -29,9 +29,9 @@ def hashes(folder):
 @contextlib.contextmanager
 def splits(folder):
     """A DuckDB connection, the dates and the three files of the split."""
-    from dataset import dataset_query
+    from dataset import BATCH_ROWS, dataset_query
     from engine import connect
-    from splits import BATCH_ROWS, split_by_date, temporary_folder
+    from splits import split_by_date, temporary_folder
 
     con, days = connect(), (datetime.datetime(2020, 9, 8), datetime.datetime(2020, 9, 15))
     ((rows,),) = con.sql(f"select count(*) from read_parquet('{folder / RESULT}')").fetchall()

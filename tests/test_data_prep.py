@@ -377,6 +377,18 @@ def test_a_foreign_dataset_with_customers_of_later_days_only(foreign):
     )
 
 
+@pytest.mark.parametrize("group", [0, -1])
+def test_a_foreign_dataset_that_is_damaged_inside(foreign, group):
+    """What opening it does not show, and no record either."""
+    pq.write_table(pq.read_table(foreign), foreign, row_group_size=5)
+    metadata = pq.read_metadata(foreign)
+    price = metadata.row_group(range(metadata.num_row_groups)[group]).column(COLUMNS.index("price"))
+    content = bytearray(foreign.read_bytes())
+    content[price.data_page_offset : price.data_page_offset + 8] = b"\xff" * 8
+    foreign.write_bytes(content)
+    refused(f"{foreign} cannot be read as parquet .* again", "--dataset", foreign, "--row_sampling", 0)
+
+
 def test_a_dataset_changed_since_it_was_made(dataset, tmp_path):
     folder = shutil.copytree(dataset.parent, tmp_path / "copy")
     content = bytearray((folder / RESULT).read_bytes())
