@@ -20,26 +20,30 @@ SPLIT_SCALE = {"domain": [*SPLIT_COLOURS], "range": [*SPLIT_COLOURS.values()]}
 OF_SPLIT = {"field": "split", "type": "nominal", "scale": SPLIT_SCALE}
 # The lower end of a band of values, and what it is called.
 HISTORIES = {0: "none", 1: "1 to 4", 5: "5 to 9", 10: "10 to 19", 20: "20 to 49", 50: "50 to 99", 100: "100 or more"}
-PRICES = {cents / 100: f"from {cents / 100:.2f}" for cents in range(11)}
+PRICES = {cents / 100: f"from 0.{cents:02}" for cents in range(10)} | {0.1: "0.10 or more"}
 CHANNELS = {1: "1, shop", 2: "2, online", 3: "3 or more"}
 AGES = {0: "below 20"} | {age: f"{age} to {age + 9}" for age in range(20, 70, 10)} | {70: "70 or more"}
 SECONDS_BEFORE_PROGRESS = 5  # each refresh starts a process of Metaflow's: not for short steps
 # Five small charts stand in one row where there is room, and below each other on a phone.
 STYLE = """<style>
-.mf-card { font-size: 16px; }
-.mf-card .sectionItems { grid-gap: 1rem; }
+.mf-card .sectionItems { grid-gap: .5rem; }
+.mf-card ul { padding-left: 1.2rem; margin-bottom: 1rem; }
 .mf-card td, .mf-card th { padding: .3rem .6rem; text-align: right; }
 .mf-card td:first-child, .mf-card th:first-child { text-align: left; }
 .mf-card table:has(.vega-embed) { table-layout: fixed !important; width: 100%; }
 .mf-card td:has(.vega-embed) { background: none; padding: 0; vertical-align: top; }
-.mf-card .vega-embed { width: 100%; }
+.mf-card .vega-embed { width: 100%; break-inside: avoid; }
 .mf-card svg { max-width: 100%; height: auto; }
 @media screen and (max-width: 60rem) {
   .mf-card main { padding: 1rem; }
   .mf-card td, .mf-card th { font-size: .7rem; padding: .2rem; overflow-wrap: anywhere; }
   .mf-card td:has(.vega-embed) { display: block; }
 }
-@media print { aside { display: none !important; } main { margin: 0 !important; } }
+@media print {
+  aside { display: none !important; } main { margin: 0 !important; }
+  .mf-card .sectionItems { display: block; }
+  h2, h2 + p { break-after: avoid; }
+}
 </style>"""
 
 
@@ -66,38 +70,29 @@ def show_card(con, paths, summary, leak_check, lineage, run, size):
     steps = funnel(summary, lineage, run, *size)
     days = con.sql(f"select strftime(value, '%Y-%m-%d') as day, * from ({counts(paths, 't_dat')}) order by day")
     days = days.select("day, split, count as rows").to_arrow_table().to_pylist()
+    parts = [
+        Markdown(f"{STYLE}\n\n# What is in the data set, and is the split fair?"),
+        Markdown(answers(summary, leak_check, lineage, run, steps)),
+        headline(con, paths, summary, days),
+        Markdown(
+            "## Rows per day\n\nA row is one purchase line: what a customer bought of an article on one day, at one"
+            " price, through one channel. Units are the pieces. New is who or what has no row in train."
+        ),
+        daily_chart(days, run),
+        Markdown("## Where the rows went\n\nFrom the file of purchases to the tables. Grey is what was taken away."),
+        bar_chart("Rows after each step", steps),
+        *(drift(con, paths) if summary["test"]["rows"] else []),
+        *min_interactions(con, paths, lineage),
+        *empty_cells(con, paths, summary),
+        Markdown("## Leak check, parameters and origin\n\nEqual fingerprints: equal rows; equal sha256: equal files."),
+        origin(summary, leak_check, lineage, run),
+    ]
     current.card.clear()
-    current.card.extend(
-        [
-            Markdown(f"{STYLE}\n\n# What is in the data set, and is the split fair?"),
-            Markdown(answers(summary, leak_check, lineage, run, steps)),
-            headline(con, paths, summary, days),
-            Markdown(
-                "A row is one purchase line: customer, article, day, price, channel. New: without a row in train."
-            ),
-            Markdown("## Rows per day"),
-            daily_chart(days, run),
-            Markdown(
-                "## Where the rows went\n\nFrom the file of purchases to the tables. Grey is what was taken away."
-            ),
-            bar_chart("Rows after each step", steps),
-            *(drift(con, paths) if summary["test"]["rows"] else []),
-            *min_interactions(con, paths, lineage),
-            *empty_cells(con, paths, summary),
-            Markdown(
-                "## Leak check, parameters and origin\n\nEqual fingerprints are equal rows, equal sha256 equal files."
-            ),
-            origin(summary, leak_check, lineage, run),
-        ]
-    )
-
-
-def percent(part, whole):
-    return f"{100 * part / whole:.1f}\N{NO-BREAK SPACE}%" if whole else "-"
+    current.card.extend(parts)
 
 
 def share(part, whole):
-    return f"{part:,} ({percent(part, whole)})"
+    return f"{part:,} ({100 * part / (whole or 1):.1f}\N{NO-BREAK SPACE}%)"
 
 
 def counts(paths, column):
@@ -110,17 +105,10 @@ def counts(paths, column):
 
 def chart(description, data, **spec):
     """A Vega-Lite chart as wide as its place, as SVG: sharp in print, and its texts are texts."""
-    return VegaChart(
-        {
-            "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-            "description": description,
-            "usermeta": {"embedOptions": {"renderer": "svg"}},
-            "width": "container",
-            "data": {"values": data},
-            "config": {"axis": {"labelFontSize": 12, "grid": False}, "view": {"stroke": None}},
-            **spec,
-        }
-    )
+    config = {"axis": {"labelFontSize": 12, "grid": False}, "mark": {"tooltip": True}, "view": {"stroke": None}}
+    spec |= {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "description": description, "config": config}
+    spec |= {"usermeta": {"embedOptions": {"renderer": "svg"}}, "width": "container", "data": {"values": data}}
+    return VegaChart(spec)
 
 
 def bar(text, colour, length, start=0):
@@ -130,7 +118,7 @@ def bar(text, colour, length, start=0):
 def bar_chart(description, bars):
     """Bars, each with its text above, which so fits on a phone."""
     above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -6, "labelLimit": 0, "ticks": False}
-    x = {"field": "start", "type": "quantitative", "axis": None}
+    x = {"field": "start", "type": "quantitative", "axis": None, "scale": {"nice": False}}
     y = {"field": "text", "type": "nominal", "sort": None, "title": None, "axis": above | {"domain": False}}
     encoding = {"x": x, "x2": {"field": "end"}, "y": y, "color": {"field": "colour", "type": "nominal", "scale": None}}
     mark = {"type": "bar", "height": 10, "yOffset": 8}
@@ -140,7 +128,7 @@ def bar_chart(description, bars):
 def answers(summary, leak_check, lineage, run, steps):
     """The questions for which the card is opened, each with its answer in a sentence or two."""
     test, begins, filtered = summary["test"], run["validation_end_date"], lineage.get("vars")
-    new = f"{test['new_customers']:,} of {test['customers']:,} ({percent(test['new_customers'], test['customers'])})."
+    new = f"{share(test['new_customers'], test['customers'])} of {test['customers']:,}."
     if run["row_sampling"] not in (0, 100):
         new += " In a sample of the rows, a customer may be new because no earlier row was drawn."
     if filtered:
@@ -150,13 +138,12 @@ def answers(summary, leak_check, lineage, run, steps):
         if group["lines"] == 0:
             new += f" {group['customers']:,} who bought only later, with {group['rows']:,} rows, are not."
     left_out = [f"{step['text']} ({step['why']})" for step in steps if "why" in step and step["start"] < step["end"]]
-    held = list(leak_check.values()).count("passed")
     answers = {
-        "When is the split?": f"train is all days before {run['training_end_date']}; valid is from then to the day before"
-        f" {begins}; test is from {begins} to {test['last_day'] or 'the end'}.",
+        "When is the split?": f"train is all days before {run['training_end_date']}; valid is from then to the day"
+        f" before {begins}; test is from {begins} to {test['last_day'] or 'the end'}.",
         "How many customers of the test days are new?": new,
         "What was left out, and why?": f"{'; '.join(left_out) or 'Nothing that the files tell of'}.",
-        "Does a later day leak into train?": f"No: {held} of {len(leak_check)} rules hold.",
+        "Does a later day leak into train?": f"No: all {len(leak_check)} rules hold, or the run would have failed.",
     }
     return "\n".join(f"- **{question}** {html.escape(answer)}" for question, answer in answers.items())
 
@@ -170,7 +157,7 @@ def headline(con, paths, summary, days):
     whole = {name: sum(split[name] for split in splits) for name in ("rows", "units")}
     whole |= {"customers": train["customers"] + customers, "articles": train["articles"] + articles}
     table = [[name, *(f"{of[name]:,}" for of in (whole, *splits))] for name in whole]
-    table.insert(1, ["share of rows", *(percent(of["rows"], whole["rows"]) for of in (whole, *splits))])
+    table[0] = ["rows", *(share(of["rows"], whole["rows"]) for of in (whole, *splits))]
     table.append(["days with rows", f"{len(days):,}", *(f"{sum(d['split'] == at for d in days):,}" for at in summary)])
     for part in ("customers", "articles"):
         for name, of in ((f"new_{part}", part), (f"rows_of_new_{part}", "rows")):
@@ -185,7 +172,7 @@ def daily_chart(days, run):
     y = {"field": "rows", "type": "quantitative"}
     colour = OF_SPLIT | {"legend": {"orient": "top", "title": None, "labelFontSize": 12}}
     begins = {"valid": run["training_end_date"], "test": run["validation_end_date"]}
-    bars = {"mark": {"type": "bar", "binSpacing": 0, "tooltip": True}, "encoding": {"x": x, "y": y, "color": colour}}
+    bars = {"mark": {"type": "bar", "binSpacing": 0}, "encoding": {"x": x, "y": y, "color": colour}}
     lines = {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"x": x | {"bandPosition": 0}}}
     lines["data"] = {"values": [{"day": day} for day in begins.values()]}
     title = {"text": [f"{label} from {day}" for label, day in begins.items()], "anchor": "end", "fontSize": 12}
@@ -204,7 +191,11 @@ def funnel(summary, lineage, run, in_dataset, units):
             (purchases["rejected"], "rejected: broken lines", "they are in rejects.csv"),
             (purchases["sampled_out"], f"left out by fraction {made_from['fraction']:g}", "as asked for"),
             (unknown["either"], "of unknown articles or customers", "the other two files lack them"),
-            (purchases["kept"] - unknown["either"] - units, few, f"before {filtered['training_end_date']}"),
+            (
+                purchases["kept"] - unknown["either"] - units,
+                few,
+                f"before {filtered['training_end_date']}: too short a history",
+            ),
             (units - in_dataset, "merged into the quantity of an equal row", "not lost: units of one purchase"),
         ):
             left -= rows
@@ -228,8 +219,8 @@ def drift(con, paths):
         " left join train_customers using (customer_id) group by all"
     )
     text = (
-        "## Train against test: where they drift apart\n\nShares of the rows (first chart: of the customers), train in"
-        " blue, test in black. The percentage is the part of test that would have to change for both to be alike."
+        "## Train against test: where they drift apart\n\nShares of the rows (first chart: of the customers, by their"
+        " lines), train blue, test black. The percentage is the part of test that had to change for both to be alike."
     )
     charts = [
         drift_chart(con, "Lines in train", history, HISTORIES),
@@ -255,12 +246,10 @@ def drift_chart(con, title, query, bands=None):
     data = [{"value": value, "split": split, "share": of[value]} for value in seen for split, of in shares.items()]
     apart = sum(abs(shares["train"][value] - shares["test"][value]) for value in seen) / 2
     x = {"field": "share", "type": "quantitative", "title": None, "axis": {"format": "%", "tickCount": 2}}
-    y = {"field": "value", "type": "nominal", "sort": None, "title": None}
-    y["axis"] = {"labelFontSize": 11, "labelLimit": 120, "ticks": False}
+    y = {"field": "value", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 120, "ticks": False}}
     encoding = {"x": x, "y": y, "yOffset": {"field": "split", "sort": None}, "color": OF_SPLIT | {"legend": None}}
     heading = {"text": title, "subtitle": f"{apart:.1%} apart", "anchor": "start"}
-    mark = {"type": "bar", "tooltip": True}
-    return chart(title, data, title=heading, height={"step": 11}, mark=mark, encoding=encoding)
+    return chart(title, data, title=heading, height={"step": 11}, mark="bar", encoding=encoding)
 
 
 def min_interactions(con, paths, lineage):
@@ -268,7 +257,7 @@ def min_interactions(con, paths, lineage):
     filtered, groups = lineage.get("vars", {}), lineage.get("customers_by_lines")
     first, chosen = 1, filtered.get("min_interactions", 1)
     if groups:
-        text = f"before {filtered['training_end_date']}, and all their rows, before row_sampling. Dark: as it is."
+        text = f"before {filtered['training_end_date']}, and all their rows. The dark bar is this data set."
     else:
         first, text = chosen, "in train, and all their rows."
         if chosen > 1:
@@ -293,10 +282,8 @@ def empty_cells(con, paths, summary):
     """Nulls of each column, which the parquet files know without being read."""
     nulls = {}
     for label, path in paths.items():
-        query = f"select path_in_schema, stats_null_count from parquet_metadata({path_literal(path)})"
-        nulls[label] = Counter()
-        for column, count in con.sql(query).fetchall():
-            nulls[label][column] += count
+        query = f"select path_in_schema, sum(stats_null_count)::bigint from parquet_metadata({path_literal(path)})"
+        nulls[label] = Counter(dict(con.sql(f"{query} group by all").fetchall()))
     columns = [column for column in SCHEMA.names if any(of[column] for of in nulls.values())]
     table = [[name, *(share(of[name], summary[label]["rows"]) for label, of in nulls.items())] for name in columns]
     text = f"## Empty cells\n\n{len(SCHEMA) - len(table)} of the {len(SCHEMA)} columns have none."
