@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import FIXTURE
-from pandas_pipeline import COLUMNS, ORDER, filtered_dataframe, purchase_lines, read_csv, sample
+from pandas_pipeline import COLUMNS, ORDER, filtered_dataframe, known_lines, read_csv, sample
 from stages import create, dbt, dbt_process, expected, parquet, snapshot
 
 RESULT = "filtered_dataframe.parquet"
@@ -88,18 +88,10 @@ def groups(folder):
 def test_the_record_counts_customers_and_rows_also_of_those_left_out(source, request):
     made = request.getfixturevalue(source)
     folder = made if source == "large" else made.folder
-    articles, customers, transactions = (
-        read_csv(folder / f"{n}.csv") for n in ("articles", "customers", "transactions_train")
-    )
-    lines = purchase_lines(transactions)
-    lines = lines[
-        lines.article_id.isin(articles.article_id.astype("int64")) & lines.customer_id.isin(customers.customer_id)
-    ]
-    of = (
-        lines.assign(before=lines.t_dat < "2020-09-08")
-        .groupby("customer_id")
-        .agg(lines=("before", "sum"), rows=("before", "size"))
-    )
+    files = [read_csv(folder / f"{name}.csv") for name in ("articles", "customers", "transactions_train")]
+    lines = known_lines(*files)
+    lines["before"] = lines.t_dat < "2020-09-08"
+    of = lines.groupby("customer_id").agg(lines=("before", "sum"), rows=("before", "size"))
     expected = of.groupby(of.lines.clip(upper=20)).agg(customers=("rows", "size"), rows=("rows", "sum")).reset_index()
     pd.testing.assert_frame_equal(groups(folder), expected, check_dtype=False)
     assert expected.lines.min() < 5 <= expected.lines.max()
