@@ -158,10 +158,14 @@ class DataPrepFlow(FlowSpec):
         from summary import summary_text
 
         print(summary_text(self.summary, self.leak_check))
-        print("See it: python data_prep.py card view get_dataset")
+        # At most 37 columns each, as summary_text()'s, so that a terminal of 100 breaks none.
+        print("See it: python data_prep.py \\")
+        print("card view get_dataset")
         print("All done. Open the tables in Python:")
-        print("  from metaflow import Flow")
-        print(f"  tables = Flow('{current.flow_name}')['{current.run_id}'].data.label_to_dataset")
+        print("from metaflow import Run")
+        print(f'run = "{current.flow_name}/{current.run_id}"')
+        print("data = Run(run).data")
+        print("tables = data.label_to_dataset")
 
 
 if __name__ == "__main__":

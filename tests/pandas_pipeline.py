@@ -75,6 +75,13 @@ def purchase_lines(transactions):
     return typed.groupby(TRANSACTION_COLUMNS, as_index=False).size().rename(columns={"size": "quantity"})
 
 
+def known_lines(articles, customers, transactions):
+    """The purchase lines of the customers and articles that are in their files."""
+    lines = purchase_lines(transactions)
+    known = lines["article_id"].isin(articles["article_id"].astype("int64"))
+    return lines[known & lines["customer_id"].isin(customers["customer_id"])]
+
+
 def filtered_dataframe(articles, customers, transactions, min_interactions=5, training_end_date="2020-09-08"):
     """The wide table [lines, 24] of the three tables, all text as in the CSV files."""
     articles = articles[ARTICLE_COLUMNS].astype(

@@ -11,6 +11,7 @@ import time
 from types import SimpleNamespace
 
 import pandas as pd
+import pandas_pipeline
 import pyarrow.parquet as pq
 import pytest
 import stages
@@ -99,6 +100,29 @@ def values(run, description):
     return pd.DataFrame(charts(run)[description]["data"]["values"])
 
 
+def drift(run):
+    """The specifications of the small charts, by their title."""
+    return {name: spec for name, spec in charts(run).items() if isinstance(spec.get("title"), dict) and "mark" in spec}
+
+
+def kept(tables, values):
+    """What the chart of min_interactions must say of these tables, for each of the values."""
+    everything = pd.concat(tables.values())
+    lines = tables["train"].customer_id.value_counts()
+    for least in values:
+        customers = lines[lines >= least].index
+        rows = everything.customer_id.isin(customers).sum()
+        yield f"{least}: {len(customers):,} customers, {rows:,} rows"
+
+
+def lines_of(folder):
+    """All purchase lines of known customers and articles, before any filter."""
+    files = [
+        pandas_pipeline.read_csv(folder / f"{name}.csv") for name in ("articles", "customers", "transactions_train")
+    ]
+    return pandas_pipeline.known_lines(*files)
+
+
 @pytest.fixture(scope="module")
 def whole(data_set):
     """A run without sampling."""
@@ -154,23 +178,15 @@ def test_every_chart_is_drawn_without_network_and_nothing_sticks_out(whole, brow
     page, errors = open_page(browser, whole.page, tmp_path, WIDTHS[device])
     assert errors == []
     expected = charts(whole)
-    assert page.locator("svg.marks").count() == len(expected) == 9
-    drawn = [
-        [
-            svg.locator(f"g.role-mark.mark-{mark} > {shape}").count()
-            for mark, shape in (("rect", "path"), ("text", "text"), ("rule", "line"))
-        ]
-        for svg in page.locator("svg.marks").all()
-    ]
-    for (description, spec), marks in zip(expected.items(), drawn, strict=True):
+    assert page.locator("svg.marks").count() == len(expected) == 8
+    for (description, spec), svg in zip(expected.items(), page.locator("svg.marks").all(), strict=True):
         rows = len(spec["data"]["values"])
-        labels = (
-            rows if "layer" in spec and "mark" in spec["layer"][1] and spec["layer"][1]["mark"]["type"] == "text" else 0
-        )
-        rules = 2 if description == "Rows per day" else 0
         assert rows > 0
-        assert marks == [rows, labels, rules], description
-    too_wide = page.evaluate("""() => [...document.querySelectorAll('svg, td, p')].filter(
+        assert svg.locator("g.role-mark.mark-rect > path").count() == rows, description
+        assert svg.locator("g.role-mark.mark-rule > line").count() == (2 if description == "Rows per day" else 0)
+        if "x2" in spec.get("encoding", {}):  # its texts are the labels of the axis
+            assert svg.locator("g.role-axis-label > text").all_text_contents() == list(values(whole, description).text)
+    too_wide = page.evaluate("""() => [...document.querySelectorAll("svg, svg text, td, p")].filter(
         element => element.getBoundingClientRect().right > window.innerWidth + 1).length""")
     assert too_wide == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[device]
@@ -194,10 +210,13 @@ def test_a_newcomer_finds_the_answers_in_the_visible_text(whole, browser, tmp_pa
     known = whole.tables["train"].customer_id
     new = test[~test.customer_id.isin(known)].customer_id.nunique()
     of_all = test.customer_id.nunique()
+    only_later = lines_of(whole.folder)
+    only_later = only_later[only_later.groupby("customer_id").t_dat.transform("min") >= "2020-09-08"]
+    assert len(only_later) > 0
     assert (
-        f"How many customers of the test days are new? {new:,} of {of_all:,} "
-        f"({100 * new / of_all:.1f} %). Only customers with 5 or more purchase lines before "
-        "2020-09-08 are in the data set"
+        f"How many customers of the test days are new? {new:,} ({100 * new / of_all:.1f} %) of {of_all:,}. "
+        "Only customers with 5 or more purchase lines before 2020-09-08 are in the data set. "
+        f"{only_later.customer_id.nunique():,} who bought only later, with {len(only_later):,} rows, are not."
     ) in text
     assert (
         "When is the split? train is all days before 2020-09-08; valid is from then to the "
@@ -208,30 +227,32 @@ def test_a_newcomer_finds_the_answers_in_the_visible_text(whole, browser, tmp_pa
     units = sum(table.quantity.sum() for table in whole.tables.values())
     assert (
         f"What was left out, and why? {read - units:,} rows of customers with under 5 purchase "
-        f"lines; {units - rows:,} rows merged into the quantity of an equal row."
+        f"lines (before 2020-09-08: too short a history); {units - rows:,} rows merged into the quantity of an equal "
+        "row (not lost: units of one purchase)."
     ) in text
-    assert "Does a later day leak into train? No: all 6 rules hold." in text
+    assert "Does a later day leak into train? No: all 6 rules hold" in text
     for split in whole.summary.values():
         assert split["fingerprint"] in text
 
 
+def with_share(part, whole):
+    return f"{part:,} ({100 * part / whole:.1f}\N{NO-BREAK SPACE}%)"
+
+
+def shown_headline(run, browser, tmp_path):
+    page, _ = open_page(browser, run.page, tmp_path, WIDTHS["desktop"])
+    return [row.locator("th, td").all_inner_texts() for row in page.locator("table").first.locator("tr").all()]
+
+
 def test_headline_equals_the_tables(whole, browser, tmp_path):
-    page, _ = open_page(browser, whole.page, tmp_path, WIDTHS["desktop"])
-    shown = [row.locator("th, td").all_inner_texts() for row in page.locator("table").first.locator("tr").all()]
     tables = {"whole": pd.concat(whole.tables.values()), **whole.tables}
-    assert shown == [
+    assert shown_headline(whole, browser, tmp_path)[:6] == [
         ["", *tables],
-        ["rows", *(f"{len(table):,}" for table in tables.values())],
-        [
-            "share of rows",
-            *(f"{100 * len(table) / len(tables['whole']):.1f}\N{NO-BREAK SPACE}%" for table in tables.values()),
-        ],
+        ["rows", *(with_share(len(table), len(tables["whole"])) for table in tables.values())],
         ["units", *(f"{table.quantity.sum():,}" for table in tables.values())],
         ["customers", *(f"{table.customer_id.nunique():,}" for table in tables.values())],
         ["articles", *(f"{table.article_id.nunique():,}" for table in tables.values())],
         ["days with rows", *(f"{table.t_dat.nunique():,}" for table in tables.values())],
-        ["first day", *(f"{table.t_dat.min():%Y-%m-%d}" for table in tables.values())],
-        ["last day", *(f"{table.t_dat.max():%Y-%m-%d}" for table in tables.values())],
     ]
 
 
@@ -244,6 +265,7 @@ def test_rows_per_day_equal_the_tables(whole):
     }
     lines = charts(whole)["Rows per day"]["layer"][1]["data"]["values"]
     assert lines == [{"day": "2020-09-08"}, {"day": "2020-09-15"}]
+    assert charts(whole)["Rows per day"]["title"]["text"] == ["valid from 2020-09-08", "test from 2020-09-15"]
 
 
 def test_each_step_of_the_funnel_begins_where_the_one_before_ended(whole):
@@ -259,25 +281,28 @@ def test_each_step_of_the_funnel_begins_where_the_one_before_ended(whole):
         assert text.startswith(f"{size:,} rows ")
 
 
-def test_cold_start_equals_the_tables(data_set):
+def test_a_sample_counts_what_is_new_in_it_and_what_was_not_drawn(data_set, whole, browser, tmp_path):
     sampled = run(data_set, "--row_sampling", 5)
-    train, texts = sampled.tables["train"], []
+    tables, expected = sampled.tables, []
     for key, name in (("customer_id", "customers"), ("article_id", "articles")):
-        new = {
-            label: sampled.tables[label][~sampled.tables[label][key].isin(train[key])] for label in ("valid", "test")
-        }
-        whole = {label: sampled.tables[label] for label in new}
-        texts += [
-            f"{label}: {new[label][key].nunique():,} of {whole[label][key].nunique():,} {name} are new" for label in new
-        ]
-        texts += [f"{label}: {len(new[label]):,} of {len(whole[label]):,} rows are of new {name}" for label in new]
+        later = {label: tables[label] for label in ("valid", "test")}
+        new = {label: table[~table[key].isin(tables["train"][key])] for label, table in later.items()}
         assert len(new["valid"]) + len(new["test"]) > 0
-    shown = values(sampled, "New customers and articles in valid and test").text
-    assert [text.rpartition(" (")[0] for text in shown] == texts
+        cells = [with_share(new[label][key].nunique(), table[key].nunique()) for label, table in later.items()]
+        expected.append([f"new {name}", "", "", *cells])
+        cells = [with_share(len(new[label]), len(table)) for label, table in later.items()]
+        expected.append([f"rows of new {name}", "", "", *cells])
+    shown = shown_headline(sampled, browser, tmp_path)
+    assert shown[6:] == expected
+    everything = pd.concat(tables.values())
+    assert shown[3][1] == f"{everything.customer_id.nunique():,}"
+    assert shown[4][1] == f"{everything.article_id.nunique():,}"
     steps = values(sampled, "Rows after each step")
-    not_drawn = steps[steps.text.str.endswith("rows not drawn by row_sampling (5 percent)")]
-    kept = sum(len(table) for table in sampled.tables.values())
-    assert list(not_drawn.start) == [kept]
+    not_drawn = steps[steps.text.str.endswith("rows not drawn by row_sampling")]
+    assert list(not_drawn.start) == [len(everything)]
+    # What dbt counted does not hang on the sample.
+    chart = "Customers kept by min_interactions"
+    assert list(values(sampled, chart).text) == list(values(whole, chart).text)
 
 
 def test_shares_of_train_and_test_equal_the_tables(whole):
@@ -287,8 +312,8 @@ def test_shares_of_train_and_test_equal_the_tables(whole):
     train = whole.tables["train"]
     lines = train.customer_id.value_counts()
     histories = (
-        [0, 1, 5, 10, 20, 50, 100, 200],
-        ["none", "1 to 4", "5 to 9", "10 to 19", "20 to 49", "50 to 99", "100 to 199", "200 or more"],
+        [0, 1, 5, 10, 20, 50, 100],
+        ["none", "1 to 4", "5 to 9", "10 to 19", "20 to 49", "50 to 99", "100 or more"],
     )
     prices = [round(0.01 * n, 2) for n in range(11)]
     ages = (
@@ -299,36 +324,40 @@ def test_shares_of_train_and_test_equal_the_tables(whole):
         table = whole.tables[split]
         customers = pd.Series(table.customer_id.unique())
         groups = {
-            "history": bands(customers.map(lines).fillna(0), *histories),
-            "price": bands(table.price, prices, [f"from {price:.2f}" for price in prices[:-1]] + ["from 0.10 on"]),
-            "channel": table.sales_channel_id.map({1: "1, shop", 2: "2, online"}),
-            "product_group": table.product_group_name,
-            "age": bands(table.age, *ages).fillna("not known"),
+            "Lines in train": bands(customers.map(lines).fillna(0), *histories),
+            "Price": bands(table.price, prices, [f"from {price:.2f}" for price in prices[:-1]] + ["0.10 or more"]),
+            "Channel": table.sales_channel_id.map({1: "1, shop", 2: "2, online"}),
+            "Product group": table.product_group_name,
+            "Age": bands(table.age, *ages).fillna("not known"),
         }
         for column, group in groups.items():
-            shown = values(whole, f"Train against test: {column}")
+            shown = values(whole, column)
             shown = shown[(shown.split == split) & (shown.share > 0)].set_index("value").share
             expected = group.value_counts(normalize=True)
             assert shown.to_dict() == pytest.approx(expected.to_dict(), abs=1e-12), column
 
 
 def test_the_distance_of_train_and_test_is_half_the_sum_of_the_differences(whole):
-    for description, spec in charts(whole).items():
-        if description.startswith("Train against test"):
-            shares = values(whole, description).pivot(index="value", columns="split", values="share")
-            distance = (shares.train - shares.test).abs().sum() / 2
-            assert spec["title"]["subtitle"] == f"{distance:.1%} apart"
+    assert list(drift(whole)) == ["Lines in train", "Price", "Channel", "Product group", "Age"]
+    for title, spec in drift(whole).items():
+        shares = values(whole, title).pivot(index="value", columns="split", values="share")
+        assert spec["title"]["subtitle"] == f"{(shares.train - shares.test).abs().sum() / 2:.1%} apart"
 
 
-def test_min_interactions_keeps_what_the_tables_say(whole):
-    everything = pd.concat(whole.tables.values())
-    lines = whole.tables["train"].customer_id.value_counts()
-    texts = []
-    for least in range(5, 21):
-        customers = lines[lines >= least].index
-        rows = everything.customer_id.isin(customers).sum()
-        texts.append(f"{least}: {len(customers):,} customers, {rows:,} rows")
-    assert list(values(whole, "Customers kept by min_interactions").text) == texts
+def test_min_interactions_keeps_what_the_files_say(whole):
+    lines = lines_of(whole.folder)
+    parts = {"train": lines[lines.t_dat < "2020-09-08"], "later": lines[lines.t_dat >= "2020-09-08"]}
+    chart = values(whole, "Customers kept by min_interactions")
+    assert list(chart.text) == list(kept(parts, range(1, 21)))
+    assert list(chart.text[4:]) == list(kept(whole.tables, range(5, 21)))
+    assert list(chart.text[chart.colour == "#0072B2"]) == [chart.text[4]]
+
+
+def test_min_interactions_begins_at_its_own_value_where_no_record_tells_of_more(data_set, tmp_path):
+    shutil.copy(data_set / "filtered_dataframe.parquet", tmp_path)
+    alone = run(tmp_path)
+    assert list(values(alone, "Customers kept by min_interactions").text) == list(kept(alone.tables, range(5, 21)))
+    assert "dbt left out those with fewer than 5" in json.dumps(alone.parts)
 
 
 def test_empty_cells_equal_the_tables(whole, browser, tmp_path):
@@ -363,8 +392,8 @@ def test_an_empty_test_split_has_a_card_too(data_set, browser, tmp_path):
     without_test = run(data_set, "--validation_end_date", "2020-12-01")
     page, errors = open_page(browser, without_test.page, tmp_path, WIDTHS["desktop"])
     assert errors == []
-    assert page.locator("svg.marks").count() == len(charts(without_test)) == 4
-    assert "0 of 0 (-)" in page.locator("body").inner_text()
+    assert page.locator("svg.marks").count() == len(charts(without_test)) == 3
+    assert "are new? 0 (0.0\N{NO-BREAK SPACE}%) of 0." in page.locator("body").inner_text()
     assert "test  no row" in without_test.out
 
 
@@ -375,9 +404,10 @@ def test_files_without_a_record_have_a_card_from_the_data_set_on(data_set, tmp_p
     steps = list(values(foreign, "Rows after each step").text)
     assert steps == [
         f"{len(table):,} rows in the data set",
+        "0 rows not drawn by row_sampling",
         *(f"{len(rows):,} rows in {label}" for label, rows in foreign.tables.items()),
     ]
-    assert values(foreign, "Customers kept by min_interactions").text[0].startswith("1: ")
+    assert list(values(foreign, "Customers kept by min_interactions").text) == list(kept(foreign.tables, range(1, 21)))
 
 
 def test_summary_on_the_terminal_fits_100_columns_and_equals_the_tables(whole):

@@ -150,6 +150,22 @@ def test_the_last_lines_open_the_tables(hand_made, tmp_path):
     assert result.out == "{'train': 10, 'valid': 2, 'test': 3}\n", result
 
 
+def test_every_line_of_end_fits_100_columns(hand_made):
+    """Metaflow writes time, run, step, task and process before each: 63 columns, of which the process has up to 7."""
+    said = [line for line in hand_made.prepared.out.splitlines() if "/end/" in line]
+    assert len(said) > 15
+    for line in said:
+        prefix, _, text = line.partition("] ")
+        process = re.search(r"pid (\d+)", prefix)[1]
+        assert len(prefix) + 2 - len(process) + 7 + len(text) <= 100, line
+
+
+def test_the_line_that_opens_the_card_is_a_command(hand_made):
+    said = "\n".join(lines(hand_made.prepared))
+    command = re.search(r"See it: (.*\\\n.*)", said)[1].replace("\\\n", "")
+    assert command == "python data_prep.py card view get_dataset"
+
+
 def test_thousands_are_separated(large_run, large):
     rows = {label: len(table) for label, table in split(parquet(large / RESULT)).items()}
     assert rows["train"] > 100_000

@@ -1,5 +1,6 @@
 """Stage 2: the lines of the customers who stay, as one wide table; bad vars leave it as it was."""
 
+import json
 import shutil
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import FIXTURE
-from pandas_pipeline import COLUMNS, ORDER, filtered_dataframe, read_csv, sample
+from pandas_pipeline import COLUMNS, ORDER, filtered_dataframe, known_lines, read_csv, sample
 from stages import create, dbt, dbt_process, expected, parquet, snapshot
 
 RESULT = "filtered_dataframe.parquet"
@@ -75,6 +76,35 @@ def test_the_file_says_what_made_it(made):
     assert notes[b"training_end_date"] == b"2020-10-01"
     assert notes[b"min_interactions"] == b"1"
     assert (notes[b"fraction"], notes[b"by"], notes[b"seed"]) == (b"0.5", b"row", b"3")
+
+
+def groups(folder):
+    """What the record says of the customers with so many lines before training_end_date."""
+    record = json.loads((folder / "filtered_dataframe.json").read_text())
+    return pd.DataFrame(record["customers_by_lines"], columns=["lines", "customers", "rows"])
+
+
+@pytest.mark.parametrize("source", ["hand_made", "large", "hm_real"])
+def test_the_record_counts_customers_and_rows_also_of_those_left_out(source, request):
+    made = request.getfixturevalue(source)
+    folder = made if source == "large" else made.folder
+    files = [read_csv(folder / f"{name}.csv") for name in ("articles", "customers", "transactions_train")]
+    lines = known_lines(*files)
+    lines["before"] = lines.t_dat < "2020-09-08"
+    of = lines.groupby("customer_id").agg(lines=("before", "sum"), rows=("before", "size"))
+    expected = of.groupby(of.lines.clip(upper=20)).agg(customers=("rows", "size"), rows=("rows", "sum")).reset_index()
+    pd.testing.assert_frame_equal(groups(folder), expected, check_dtype=False)
+    assert expected.lines.min() < 5 <= expected.lines.max()
+
+
+@pytest.mark.parametrize("least", [1, 3, 6])
+def test_another_min_interactions_keeps_what_the_record_says(made, least):
+    before = groups(made)
+    said = before[before.lines >= least]
+    assert dbt("run", made, {"min_interactions": least}).code == 0
+    table = parquet(made / RESULT)
+    assert (table.customer_id.nunique(), len(table)) == (said.customers.sum(), said.rows.sum())
+    pd.testing.assert_frame_equal(groups(made), before)  # whom the filter leaves out does not matter
 
 
 def test_dbt_build_passes_without_a_warning_and_with_an_empty_home(made, tmp_path):

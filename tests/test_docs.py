@@ -3,6 +3,7 @@
 import json
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 import stages
 
@@ -45,6 +46,13 @@ def test_every_model_and_every_column_is_described(target, data):
     compiled = {path.stem: path.read_text() for path in data.glob("compiled/hm/models/*/*.sql")}
     assert sorted(compiled) == sorted(node["name"] for node in models)
     con = duckdb.connect()
+
+    def described(node):
+        return [column for column, facts in node["columns"].items() if facts["description"]]
+
+    for node in manifest["sources"].values():
+        columns = pq.read_schema(data / node["name"]).names
+        assert sorted(described(node)) == sorted(columns), node["name"]
     for name in (
         "articles_staging",
         "customers_staging",
@@ -56,4 +64,4 @@ def test_every_model_and_every_column_is_described(target, data):
         con.execute(f"create view {name} as {query}")
         columns = [row[0] for row in con.sql(f"describe {name}").fetchall()]
         (node,) = [node for node in models if node["name"] == name]
-        assert [column for column, facts in node["columns"].items() if facts["description"]] == columns
+        assert described(node) == columns

@@ -46,6 +46,7 @@
       }
     )
   {% endcall %}
+  {%- do record.update(customers_by_lines=fromjson(customers_by_lines(location ~ '.tmp'))) -%}
   {%- do run_query(
     'select publish(' ~ string_literal(location ~ '.tmp') ~ ', ' ~ string_literal(location) ~ ', '
     ~ string_literal(tojson(record)) ~ ')'
