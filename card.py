@@ -143,7 +143,7 @@ def answers(summary, leak_check, lineage, run, steps):
         f" before {begins}; test is from {begins} to {test['last_day'] or 'the end'}.",
         "How many customers of the test days are new?": new,
         "What was left out, and why?": f"{'; '.join(left_out) or 'Nothing that the files tell of'}.",
-        "Does a later day leak into train?": f"No: all {len(leak_check)} rules hold, or the run would have failed.",
+        "Does a later day leak into train?": f"No: all {len(leak_check)} rules of the leak check hold.",
     }
     return "\n".join(f"- **{question}** {html.escape(answer)}" for question, answer in answers.items())
 

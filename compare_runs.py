@@ -34,7 +34,7 @@ def differences(one, other):
     """The lines in which two runs' data differ, in the order parameters, inputs, rows."""
     groups = {
         "parameter": [{name: getattr(data, name) for name in PARAMETERS} for data in (one, other)],
-        "input": [flatten(data.lineage) for data in (one, other)],
+        "input": [flatten({**data.lineage, "customers_by_lines": None}) for data in (one, other)],  # that follows
         "rows": [flatten(data.summary) for data in (one, other)],
     }
     lines = []

@@ -230,7 +230,7 @@ def test_a_newcomer_finds_the_answers_in_the_visible_text(whole, browser, tmp_pa
         f"lines (before 2020-09-08: too short a history); {units - rows:,} rows merged into the quantity of an equal "
         "row (not lost: units of one purchase)."
     ) in text
-    assert "Does a later day leak into train? No: all 6 rules hold" in text
+    assert "Does a later day leak into train? No: all 6 rules of the leak check hold." in text
     for split in whole.summary.values():
         assert split["fingerprint"] in text
 

@@ -487,6 +487,7 @@ def test_another_input_is_named_before_the_rows(runs, capsys):
     kinds = [line.split()[0] for line in lines]
     assert kinds == sorted(kinds) and set(kinds) == {"input", "rows"}
     assert any("transactions_train.csv.sha256" in line for line in lines)
+    assert not any("by_lines" in line for line in lines)  # it follows from the files
     assert not any("articles.csv" in line for line in lines)
 
 
