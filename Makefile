@@ -84,7 +84,7 @@ bench: .venv/requirements-dev
 	$(BIN)/python benchmarks/bench.py --scale $(SCALE)
 
 # Known vulnerabilities of the pinned packages; without --strict one that was not looked up would pass.
-audit: .venv/tools
+audit: .venv/tools/installed
 	@.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt 2>.venv/audit; \
 	code=$$?; cat .venv/audit >&2; if grep -q ^ERROR .venv/audit; then \
 	echo "make audit needs the network: PyPI did not say whether this package is safe, so nothing was audited." >&2; \
@@ -92,12 +92,13 @@ audit: .venv/tools
 
 # Pins every package, also the indirect ones, with the hashes of its files; what is pinned already stays.
 lock: export CUSTOM_COMPILE_COMMAND = make lock
-lock: .venv/tools
+lock: .venv/tools/installed
 	for part in "" -notebooks -dev -spark -postgres -warehouses -fakesnow -crucible; do .venv/tools/bin/$(COMPILE) requirements$$part.in || exit; done
 
-.venv/tools: .venv/requirements
-	$(PYTHON) -m venv $@
-	$@/bin/pip install --quiet pip-tools==7.6.2 pip-audit==2.10.1
+.venv/tools/installed: .venv/requirements
+	$(PYTHON) -m venv .venv/tools
+	.venv/tools/bin/pip install --quiet pip-tools==7.6.2 pip-audit==2.10.1
+	touch $@
 
 clean:
 	rm -rf .venv .venv-* demo dbt/target dbt/logs dbt/spark-warehouse

@@ -10,8 +10,8 @@ from collections import Counter
 from metaflow import current
 from metaflow.cards import Markdown, ProgressBar, Table, VegaChart
 
-from dataset import SCHEMA, scan
-from engine import path_literal
+from dataset import SCHEMA
+from engine import path_literal, scan
 
 # They differ in lightness too: for colour-blind readers, and in print.
 KEPT, CHOSEN, LEFT_OUT = "#56B4E9", "#0072B2", "#AAAAAA"
@@ -240,7 +240,8 @@ def drift_chart(con, title, query, bands=None):
             value = bands[max((low for low in bands if low <= value), default=min(bands))]
         shares[split][value or "not known"] += count
     shares = {split: Counter({value: n / of.total() for value, n in of.items()}) for split, of in shares.items()}
-    seen = [value for value, _ in (shares["train"] | shares["test"]).most_common()]
+    largest = shares["train"] | shares["test"]
+    seen = sorted(largest, key=lambda value: (-largest[value], value))
     if bands:
         seen = [value for value in (*bands.values(), "not known") if value in seen]
     data = [{"value": value, "split": split, "share": of[value]} for value in seen for split, of in shares.items()]
@@ -256,6 +257,8 @@ def min_interactions(con, paths, lineage):
     """What other values would keep: all of them, where dbt has counted whom it left out."""
     filtered, groups = lineage.get("vars", {}), lineage.get("customers_by_lines")
     first, chosen = 1, filtered.get("min_interactions", 1)
+    if chosen > 20:
+        return []  # nobody counted so far
     if groups:
         text = f"before {filtered['training_end_date']}, and all their rows. The dark bar is this data set."
     else:

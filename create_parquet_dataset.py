@@ -18,12 +18,10 @@ from pathlib import Path
 
 import duckdb
 
-from csv_file import COLUMNS, KEYS, CsvFile, DatasetError, first_line
-from engine import MemoryLimitError, connect, literal, memory_limit, path_literal, rows_scanned
+from csv_file import COLUMNS, KEYS, CsvFile, DatasetError
+from engine import MemoryLimitError, connect, first_line, literal, memory_limit, rows_scanned, scan
 from lineage import FORMAT, STAGE_1, LineageError, discard, file_identity, hold, publish
-from table_writer import TableWriter
-
-ROW_GROUP_ROWS = 122_880  # of DuckDB's own files, and small enough to wait in memory
+from table_writer import ROW_GROUP_ROWS, TableWriter
 
 
 def keep_condition(fraction, by, seed):
@@ -53,7 +51,7 @@ def write_parquet(con, source, target, keep, metadata, rejects, max_bad_rows):
         checked = f"({valid}) and {keep}" if lenient else f"case when {valid} then {keep} else {bad_row} end"
         query = f"select {source.columns()} from {source.scan(lenient)} where {checked}"
         batches = con.sql(query).to_arrow_reader(ROW_GROUP_ROWS)
-        with TableWriter(target, batches.schema.with_metadata(metadata), ROW_GROUP_ROWS) as writer:
+        with TableWriter(target, batches.schema.with_metadata(metadata)) as writer:
             for batch in batches:
                 writer.write(batch)
         return writer.rows
@@ -66,7 +64,9 @@ def write_parquet(con, source, target, keep, metadata, rejects, max_bad_rows):
             raise duckdb.DataError(f"{source.lines - 1:,} lines after the header and {good:,} rows")
     except (duckdb.Error, OSError) as error:
         # What DuckDB says while its rows are read comes as an OSError that has no number.
-        if isinstance(error, duckdb.OperationalError) or getattr(error, "errno", None) or "Out of Memory" in str(error):
+        if isinstance(error, duckdb.OperationalError) or getattr(error, "errno", None):
+            raise
+        if str(error).startswith("Out of Memory"):
             raise
         good = source.reject_bad_rows(con, error, rejects, max_bad_rows)
         kept = write(lenient=True)
@@ -81,7 +81,7 @@ def write_parquet(con, source, target, keep, metadata, rejects, max_bad_rows):
 def check_key(con, table, key, path):
     """An id that stands twice in its file would double purchases when stage 2 joins."""
     twice = con.sql(
-        f"select {key}, count(*) from {read_parquet(table)} group by all having count(*) > 1 order by all limit 1"
+        f"select {key}, count(*) from {scan(table)} group by all having count(*) > 1 order by all limit 1"
     ).fetchall()
     for value, count in twice:
         raise DatasetError(f"{path}: {key} {value!r} stands {count} times in the file: it must be there once.")
@@ -89,23 +89,19 @@ def check_key(con, table, key, path):
 
 def count_unknown(con, tables):
     """The kept purchases whose customer, article, or either, is not in its file."""
-    purchases = read_parquet(tables["transactions_train"])
+    purchases = scan(tables["transactions_train"])
     unknown = {}
     for name, key in KEYS.items():
         (unknown[name],) = con.sql(
             f"select coalesce(sum(n), 0)::bigint from (select {key}, count(*) as n from {purchases} group by all)"
-            f" anti join {read_parquet(tables[name])} using ({key})"
+            f" anti join {scan(tables[name])} using ({key})"
         ).fetchall()[0]
     unknown["either"] = sum(unknown.values())
     if all(unknown.values()):
-        known = " and ".join(f"{key} in (select {key} from {read_parquet(tables[name])})" for name, key in KEYS.items())
+        known = " and ".join(f"{key} in (select {key} from {scan(tables[name])})" for name, key in KEYS.items())
         (joined,) = con.sql(f"select count(*) from {purchases} where {known}").fetchall()[0]
         unknown["either"] = con.sql(f"select count(*) from {purchases}").fetchall()[0][0] - joined
     return unknown
-
-
-def read_parquet(path):
-    return f"read_parquet({path_literal(path)})"
 
 
 def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_bad_rows=0, limit=None):

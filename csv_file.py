@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from engine import identifier, literal, path_literal
+from engine import first_line, identifier, literal, path_literal
 from lineage import file_identity
 
 
@@ -87,11 +87,6 @@ NULLABLE = {"FN", "Active", "club_member_status", "fashion_news_frequency", "age
 
 class DatasetError(Exception):
     """Why no dataset was written: one sentence that names the place, the value and the cure."""
-
-
-def first_line(error):
-    """The sentence of DuckDB's error, without the advice and the settings that follow it."""
-    return str(error).strip().splitlines()[0]
 
 
 def find_csv(data_dir, name):

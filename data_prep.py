@@ -75,20 +75,20 @@ class DataPrepFlow(FlowSpec):
         """Sample if asked, split by date, prove that nothing leaked and store the three tables."""
         import vocabulary
         from card import show_card, show_progress
-        from dataset import DatasetError, ask, check_content, dataset_query, fetch, files_on_disk, read_batches, scan
-        from engine import connect
+        from dataset import DatasetError, ask, check_content, dataset_query, fetch, files_on_disk, read_batches
+        from engine import connect, scan
         from splits import (
-            ParquetTable,
             article_metadata,
             check_for_leaks,
             split_by_date,
+            stored_table,
             summarize,
             temporary_folder,
         )
 
         con = connect()
         with temporary_folder() as folder:
-            dataset = fetch(con, self.DATASET, folder)
+            dataset = fetch(self.DATASET, folder)
             files = files_on_disk(dataset)
             self.lineage["dataset"] = check_content(dataset, self.lineage)
             query = dataset_query(con, dataset, self.ROW_SAMPLING, self.SAMPLING_SEED)
@@ -145,7 +145,7 @@ class DataPrepFlow(FlowSpec):
             }
             show_card(con, paths, self.summary, self.leak_check, self.lineage, run, size)
             con.close()  # its memory, before Metaflow holds the bytes of the tables, pickled and compressed too
-            tables = {label: ParquetTable(path) for label, path in paths.items()}
+            tables = {label: stored_table(path) for label, path in paths.items()}
         self.label_to_dataset = tables
         # The two small ones once more: who reads one of them need not load train.
         self.valid = tables["valid"]

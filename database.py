@@ -12,9 +12,11 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 import duckdb
+import pyarrow as pa
 from metaflow.exception import MetaflowException
 
-from engine import identifier, literal
+from engine import first_line
+from table_writer import TableWriter
 
 REQUIREMENTS = {
     "postgresql": "requirements-postgres.txt",
@@ -80,7 +82,7 @@ def open_table(uri):
         with connection, connection.cursor() as cursor:
             yield cursor, parts.fragment
     except (driver.Error, duckdb.Error) as error:
-        raise DatabaseError(f"the data set {uri} cannot be read: {str(error).splitlines()[0]}") from error
+        raise DatabaseError(f"the data set {uri} cannot be read: {first_line(error)}") from error
 
 
 def ask(uri, query):
@@ -97,14 +99,14 @@ def columns(uri):
         return [column[0].lower() for column in cursor.description]
 
 
-def fetch(con, uri, names, order, path):
+def fetch(uri, names, order, path):
     """Stream the columns `names` of the table, sorted by `order`, into the parquet file `path`."""
     if uri.startswith("postgresql:"):  # it would sort text by the rules of the database's language
         order = [f'{key} collate "C"' if key == "customer_id" else key for key in order]
     with open_table(uri) as (cursor, table):
         cursor.execute(f"select {', '.join(names)} from {table} order by {', '.join(order)}")
-        con.register("fetched", cursor.fetch_record_batch())
-        # a warehouse may answer in capitals
-        lower = ", ".join(f"{name} as {identifier(name)}" for name in names)
-        con.execute(f"copy (select {lower} from fetched) to {literal(path)} (format parquet, compression zstd)")
-        con.unregister("fetched")
+        batches = cursor.fetch_record_batch()
+        schema = pa.schema([field.with_name(field.name.lower()) for field in batches.schema])  # a warehouse may shout
+        with TableWriter(path, schema) as writer:
+            for batch in batches:
+                writer.write(batch.rename_columns(schema.names))

@@ -9,7 +9,7 @@ import pyarrow as pa
 from metaflow.exception import MetaflowException
 
 import database
-from engine import literal, path_literal
+from engine import first_line, literal, path_literal, scan
 from lineage import STAGE_1, STAGE_2, LineageError, check_identity, file_identity, read_record
 
 # Columns of filtered_dataframe, in their order: the published interface.
@@ -63,14 +63,12 @@ class DatasetError(MetaflowException):
 def parse_day(name, text):
     """The day that the parameter `name` holds, as a datetime at midnight."""
     try:
-        return datetime.datetime.strptime(text, "%Y-%m-%d")
+        day = datetime.datetime.strptime(text, "%Y-%m-%d")
     except ValueError:
-        raise DatasetError(f"--{name} is {text!r}: it must be a day such as 2020-09-08.") from None
-
-
-def scan(path):
-    """SQL that reads the parquet file, or the folder of part files in the order of their names."""
-    return f"read_parquet({path_literal(path)})"
+        day = None
+    if day is None or f"{day:%Y-%m-%d}" != text:  # it is shown and compared as it was given
+        raise DatasetError(f"--{name} is {text!r}: it must be a day such as 2020-09-08.")
+    return day
 
 
 def dataset_query(con, path, row_sampling=0, sampling_seed=0):
@@ -151,8 +149,10 @@ def describe(con, path):
 
 
 def unreadable(path, error):
-    """The error of a damaged file."""
-    reason = str(error).splitlines()[0]
+    """The error of a damaged file, or of too little memory to read it."""
+    reason = first_line(error)
+    if reason.startswith("Out of Memory"):
+        return DatasetError(f"the data set {path} needs more memory ({reason}): set MEMORY_LIMIT, such as to 2GB.")
     return DatasetError(f"the data set {path} cannot be read as parquet ({reason}): make it again with {DBT_RUN}.")
 
 
@@ -174,7 +174,7 @@ def read_batches(con, path, query):
         raise unreadable(path, error) from error
 
 
-def fetch(con, path, folder):
+def fetch(path, folder):
     """The path that the rows are read from: a table of a database is first copied, in order, into `folder`.
 
     The copy is read several times while the table may change, and its content hash is what the run
@@ -183,7 +183,7 @@ def fetch(con, path, folder):
     if not database.is_uri(path):
         return path
     copy = Path(folder) / f"{path.partition('#')[2]}.parquet"
-    database.fetch(con, path, SCHEMA.names, LINE_ORDER, copy)
+    database.fetch(path, SCHEMA.names, LINE_ORDER, copy)
     return copy
 
 
@@ -219,7 +219,16 @@ def check_chain(path, inside):
 
 
 def check_rows(con, path, training_end_date):
-    """Refuse rows of customers who bought nothing before training_end_date: later days let them in."""
+    """Refuse rows without a key, and of customers whom only days from training_end_date on let in."""
+    keys = (*LINE_ORDER, "quantity")
+    ((incomplete,),) = ask(
+        con, path, f"select count(*) from {{dataset}} where {' or '.join(f'{key} is null' for key in keys)}"
+    )
+    if incomplete:
+        raise DatasetError(
+            f"the data set {path} has {incomplete:,} rows without {', '.join(keys[:-1])} or {keys[-1]}:"
+            " each row needs all of them."
+        )
     ((late,),) = ask(
         con,
         path,
@@ -238,7 +247,7 @@ def files_on_disk(path):
     """What changes when a file of the data set is replaced or written to: a run must read one and the same."""
     path = Path(path)
     try:
-        states = [file.stat() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        states = [file.stat() for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     except FileNotFoundError:
         raise DatasetError(f"the data set {path} was removed after the run had begun: make it again.") from None
     return [(state.st_ino, state.st_size, state.st_mtime_ns) for state in states]
@@ -248,7 +257,7 @@ def check_content(path, lineage):
     """The identity of the data set's files; refuses a content other than the recorded one."""
     path = Path(path)
     if "outputs" not in lineage:
-        return [file_identity(part) for part in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+        return [file_identity(part) for part in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
     try:
         check_identity(path, lineage["outputs"][0], DBT_RUN)
     except LineageError as error:

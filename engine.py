@@ -33,6 +33,11 @@ def connect(limit=None, spill_to=None):
     return con
 
 
+def first_line(error):
+    """The sentence of DuckDB's error, without the advice and the settings that follow it."""
+    return str(error).strip().partition("\n")[0]
+
+
 def literal(value):
     """`value` as a SQL string."""
     return "'" + str(value).replace("'", "''") + "'"
@@ -42,6 +47,14 @@ def path_literal(path):
     """A file's path as a SQL string that names this file only: no character of it is a glob."""
     escaped = "".join(f"[{c}]" if c in "*?[" else c for c in str(path))
     return literal(escaped)
+
+
+def scan(path):
+    """SQL that reads the parquet file, or the folder of part files in the order of their names.
+
+    A folder named column=value is part of the path and no column.
+    """
+    return f"read_parquet({path_literal(path)}, hive_partitioning = false)"
 
 
 def identifier(name):

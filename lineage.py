@@ -88,7 +88,10 @@ def check_identity(path, recorded, mend):
 
 def hold(folder):
     """Be the one run that writes into the folder, until this process ends or the result is closed."""
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise LineageError(f"the folder {folder} cannot be opened ({error.strerror}).") from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -3,17 +3,19 @@
 import contextlib
 import datetime
 import functools
+import operator
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dataset import ARTICLE_COLUMNS, SCHEMA, TEXT_COLUMNS, DatasetError, scan
-from engine import literal
+from dataset import ARTICLE_COLUMNS, SCHEMA, TEXT_COLUMNS, DatasetError
+from engine import first_line, literal, scan
 from fingerprint import fingerprint
 from lineage import LineageError, hold
 from table_writer import TableWriter
@@ -29,13 +31,13 @@ ROWS_PER_PROGRESS_LINE = 5_000_000
 def temporary_folder():
     """A folder for the splits before they are artifacts; what killed runs left of theirs is removed."""
     try:
-        for left in Path(tempfile.gettempdir()).glob("DataPrepFlow-*"):
+        for left in Path(tempfile.gettempdir()).glob("DataPrepFlow-splits-*"):
             # A run holds its folder before it writes, so only an empty one may be of a run that begins.
             with contextlib.suppress(LineageError, OSError):
                 if any(left.iterdir()):
                     os.close(hold(left))
                     shutil.rmtree(left)
-        with tempfile.TemporaryDirectory(prefix="DataPrepFlow-") as folder:
+        with tempfile.TemporaryDirectory(prefix="DataPrepFlow-splits-") as folder:
             held = hold(folder)
             try:
                 yield folder
@@ -45,31 +47,35 @@ def temporary_folder():
         raise DatasetError(
             f"the splits cannot be written to a temporary folder ({error}): set TMPDIR to one with room for them."
         ) from error
+    except duckdb.OperationalError as error:
+        raise DatasetError(
+            f"DuckDB gave up on the splits ({first_line(error)}): set MEMORY_LIMIT to more, such as 2GB,"
+            " or free some disk."
+        ) from error
 
 
-class ParquetTable:
-    """A table as parquet bytes, which unpickles as a plain pyarrow.Table.
+class Call:
+    """Unpickles as what the function returns for these arguments."""
 
-    The one who reads the artifact needs pyarrow and nothing of this project, and the step that
-    stores it never holds the table. Text columns load dictionary-encoded (pandas: category), which
-    takes a third of the memory of plain strings.
+    def __init__(self, function, *arguments):
+        self._call = function, arguments
+
+    def __reduce__(self):
+        return self._call
+
+
+def stored_table(path):
+    """The parquet file as an artifact that unpickles as a plain pyarrow.Table.
+
+    The one who reads it needs pyarrow and nothing of this project, and the step that stores it never
+    holds the table. Text columns load dictionary-encoded (pandas: category), which takes a third of
+    the memory of plain strings. Not io.BytesIO, which copies the bytes, and not read_table(), whose
+    threads abort one in twenty processes that end right after it.
     """
-
-    def __init__(self, path):
-        self.file = BytesAsFile(Path(path).read_bytes())
-
-    def __reduce__(self):
-        return functools.partial(pq.read_table, read_dictionary=TEXT_COLUMNS), (self.file,)
-
-
-class BytesAsFile:
-    """Bytes that unpickle as a file to read from, without the copy that io.BytesIO makes."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def __reduce__(self):
-        return pa.BufferReader, (self.data,)
+    file = Call(pa.BufferReader, Path(path).read_bytes())
+    return Call(
+        operator.methodcaller("read"), Call(functools.partial(pq.ParquetFile, read_dictionary=TEXT_COLUMNS), file)
+    )
 
 
 def split_by_date(batches, rows_expected, training_end_date, validation_end_date, folder):
@@ -106,6 +112,9 @@ def split_by_date(batches, rows_expected, training_end_date, validation_end_date
                     writers[label].write(batch.filter(pc.and_(pc.greater_equal(days, start), pc.less(days, end))))
             if rows // ROWS_PER_PROGRESS_LINE < (rows := rows + batch.num_rows) // ROWS_PER_PROGRESS_LINE:
                 print(f"{rows:,} rows")
+    written = sum(writer.rows for writer in writers.values())
+    if written != rows:
+        raise DatasetError(f"{rows:,} rows were read and {written:,} written to the splits: report this as a bug.")
     return paths
 
 

@@ -3,6 +3,8 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+ROW_GROUP_ROWS = 122_880  # of DuckDB's own files, and few enough to wait in memory
+
 
 class TableWriter:
     """Writes record batches as a parquet file with exactly `group_rows` rows in each row group but the last.
@@ -11,7 +13,7 @@ class TableWriter:
     `options` are those of pyarrow.parquet.ParquetWriter.
     """
 
-    def __init__(self, path, schema, group_rows, **options):
+    def __init__(self, path, schema, group_rows=ROW_GROUP_ROWS, **options):
         self.rows = 0
         self._schema, self._group_rows = schema, group_rows
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", **options)
@@ -21,9 +23,9 @@ class TableWriter:
         return self
 
     def __exit__(self, error_type, *_):
-        if error_type is None and self._rows_waiting:
-            self._write_group()
-        self._writer.close()
+        with self._writer:
+            if error_type is None and self._rows_waiting:
+                self._write_group()
 
     def write(self, batch):
         while batch.num_rows:

@@ -313,6 +313,7 @@ def refused(sentence, *arguments, **options):
             ["--training_end_date", "8 Sep"],
             "--training_end_date is '8 Sep': it must be a day such as 2020-09-08",
         ),
+        (["--training_end_date", "2020-9-8"], "--training_end_date is '2020-9-8': it must be a day such as"),
         (
             ["--validation_end_date", "2020-09-31"],
             "--validation_end_date is '2020-09-31': it must be a day such as",
@@ -391,6 +392,14 @@ def test_a_foreign_dataset_with_customers_of_later_days_only(foreign):
         foreign,
         *dates,
     )
+
+
+@pytest.mark.parametrize("column", ["t_dat", "customer_id", "quantity"])
+def test_a_foreign_dataset_with_rows_that_lack_a_key(foreign, column):
+    table = pq.read_table(foreign)
+    holes = pa.array([None, *table[column].to_pylist()[1:]], table.schema.field(column).type)
+    pq.write_table(table.set_column(COLUMNS.index(column), column, holes), foreign)
+    refused("has 1 rows without .* each row needs all", "--dataset", foreign)
 
 
 @pytest.mark.parametrize("group", [0, -1])

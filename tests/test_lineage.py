@@ -33,7 +33,7 @@ from splits import check_for_leaks, summarize
 FILES = ("articles", "customers", "transactions_train")
 STAGE_1, STAGE_2 = "create_parquet_dataset.json", "filtered_dataframe.json"
 RESULT = "filtered_dataframe.parquet"
-HOSTILE = "it's [a] *b? {c} \u00fc \"'; drop"
+HOSTILE = "price=it's [a] *b? {c} \u00fc \"'; drop"
 
 
 def record(path):

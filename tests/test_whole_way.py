@@ -202,5 +202,5 @@ def test_invented_tables_come_out_as_in_pandas(tables, how, training_end, valida
     batches = con.sql(dataset.dataset_query(con, folder / RESULT)).to_arrow_reader(7)
     paths = splits.split_by_date(batches, 1000, *days, folder)
     for label, table in pandas_pipeline.split(filtered, *days).items():
-        stored = pickle.loads(pickle.dumps(splits.ParquetTable(paths[label])))
+        stored = pickle.loads(pickle.dumps(splits.stored_table(paths[label])))
         pd.testing.assert_frame_equal(frame(stored), table, check_exact=True)

@@ -22,7 +22,6 @@
 {% macro default__write_parquet(sql, location) %}
   {{ exceptions.raise_compiler_error(target.type ~ ' writes tables, no parquet files') }}
 {% endmacro %}
-{% macro default__read_parquet(location) %}{% endmacro %}
 
 {#- The file carries what made it: the vars, and what stage 1 says of its three files. -#}
 {% macro duckdb__write_parquet(sql, location) %}
@@ -55,7 +54,7 @@
 
 {% macro duckdb__read_parquet(location) -%}
   {#- A bracket or a star in the folder's name is no pattern. -#}
-  read_parquet({{ string_literal(modules.re.sub('([*?\\[])', '[\\1]', location)) }})
+  read_parquet({{ string_literal(modules.re.sub('([*?\\[])', '[\\1]', location)) }}, hive_partitioning = false)
 {%- endmacro %}
 
 {% macro spark__write_parquet(sql, location) %}
