@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import subprocess
+from pathlib import Path
 
 import duckdb
 import lineage_plugin
