@@ -137,6 +137,7 @@ def create_parquet_dataset(data_dir, fraction=1.0, by="customer", seed=0, max_ba
             sampled = source.name == "transactions_train"
             keep = keep_condition(fraction, by, seed) if sampled else "true"
             rows = write_parquet(con, source, tables[source.name], keep, marks, rejects, max_bad_rows)
+            source.check_unchanged()
             if rows["kept"] == 0:
                 raise DatasetError(
                     f"no purchase of the {rows['read']:,} in {source.path} is left at fraction {fraction}:"

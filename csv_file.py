@@ -216,11 +216,21 @@ class CsvFile:
     def __init__(self, data_dir, name):
         self.name, self.kinds = name, COLUMNS[name]
         self.path = find_csv(data_dir, name)
+        self._state = self._state_on_disk()
         self.header = read_header(self.path, self.kinds)
         if not ends_with_newline(self.path):
             raise DatasetError(
                 f"{self.path} does not end with a newline, so its last line may be cut off: download the file again."
             )
+
+    def _state_on_disk(self):
+        state = self.path.stat()
+        return state.st_ino, state.st_size, state.st_mtime_ns
+
+    def check_unchanged(self):
+        """Refuse a file that was replaced or written to since it was opened: its content hash is of another one."""
+        if self._state_on_disk() != self._state:
+            raise DatasetError(f"{self.path} was changed while it was read: start again once it is whole.")
 
     def identity(self):
         """The file's content hash; counts its lines on the way, where a line is surely a row."""

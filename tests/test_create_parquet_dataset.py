@@ -13,6 +13,8 @@ from conftest import FIXTURE, copy_csv
 from pandas_pipeline import ARTICLE_COLUMNS, CUSTOMER_COLUMNS, TRANSACTION_COLUMNS, read_csv, sample
 from stages import PYTHON, create, create_process, parquet, run, snapshot
 
+from csv_file import CsvFile, DatasetError
+
 FILES = ("articles", "customers", "transactions_train")
 RECORD = "create_parquet_dataset.json"
 NEEDED = {"articles": ARTICLE_COLUMNS, "customers": CUSTOMER_COLUMNS, "transactions_train": TRANSACTION_COLUMNS}
@@ -477,3 +479,19 @@ def test_bad_input_in_a_process_of_its_own(made):
     rewrite(made / "transactions_train.csv", lambda text: text.replace("2020-09-08", "8 Sep", 1))
     said = refused(made, run=create_process)
     assert said.startswith("create_parquet_dataset.py: error: ") and "line 28" in said
+
+
+@pytest.mark.parametrize("how", ["replaced", "appended to"])
+def test_a_file_that_changes_while_it_is_read(data, how):
+    path = data / "articles.csv"
+    source = CsvFile(data, "articles")
+    source.check_unchanged()
+    if how == "replaced":
+        other = path.with_name("other.csv")
+        other.write_bytes(path.read_bytes())
+        other.replace(path)
+    else:
+        with path.open("a") as file:
+            file.write("\n")
+    with pytest.raises(DatasetError, match=r"articles\.csv was changed while it was read"):
+        source.check_unchanged()
