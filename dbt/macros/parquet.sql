@@ -22,6 +22,8 @@
 {% macro default__write_parquet(sql, location) %}
   {{ exceptions.raise_compiler_error(target.type ~ ' writes tables, no parquet files') }}
 {% endmacro %}
+{#- Never called, but dbt looks for it as it parses the materialization. -#}
+{% macro default__read_parquet(location) %}{% endmacro %}
 
 {#- The file carries what made it: the vars, and what stage 1 says of its three files. -#}
 {% macro duckdb__write_parquet(sql, location) %}
