@@ -172,9 +172,9 @@ def test_a_table_is_read_in_batches(connection, tmp_path):
     (size,) = fetch(connection, "select pg_table_size('hm.large') as bytes")["bytes"].to_pylist()
     script = """if True:
         import resource, sys
-        import adbc_driver_postgresql.dbapi, dataset, engine
-        con, before = engine.connect(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        dataset.fetch(con, "postgresql://#hm.large", sys.argv[1])
+        import adbc_driver_postgresql.dbapi, dataset
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        dataset.fetch("postgresql://#hm.large", sys.argv[1])
         print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))"""
     fetched = stages.run(stages.PYTHON, "-c", script, tmp_path, MEMORY_LIMIT="100MB", PYTHONPATH=str(stages.ROOT))
     assert fetched.code == 0, fetched.err
