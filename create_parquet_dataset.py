@@ -41,8 +41,8 @@ def keep_condition(fraction, by, seed):
 def write_parquet(con, source, target, keep, metadata, rejects, max_bad_rows):
     """Write one CSV file as parquet.
 
-    Returns {read, kept, sampled_out, rejected}, the numbers of rows as counted by the very query that
-    writes; read = kept + sampled_out + rejected.
+    Returns {read, kept, sampled_out, rejected}, numbers of rows; read = kept + sampled_out + rejected.
+    Counted by the query that writes, and the rejected ones by the pass that finds them.
     """
     valid = source.valid()
 

@@ -495,3 +495,12 @@ def test_a_file_that_changes_while_it_is_read(data, how):
             file.write("\n")
     with pytest.raises(DatasetError, match=r"articles\.csv was changed while it was read"):
         source.check_unchanged()
+
+
+def test_a_bad_line_that_speaks_of_memory_is_a_bad_line(data):
+    """DuckDB quotes the line in its error, which is no lack of memory then."""
+    with (data / "transactions_train.csv").open("a") as file:
+        file.write("2018-09-20,Out of Memory,0108775015,0.01,1,one cell too many\n")
+    result = create("--max-bad-rows", 1, "--data-dir", data)
+    assert result.code == 0, result.err
+    assert "Out of Memory" in (data / "rejects.csv").read_text()

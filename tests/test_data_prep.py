@@ -394,6 +394,13 @@ def test_a_foreign_dataset_with_customers_of_later_days_only(foreign):
     )
 
 
+@pytest.mark.parametrize("limit", ["1MB", "4MB", "16MB"])
+def test_too_little_memory_is_said_as_that(large, limit):
+    """Wherever it ends, not as a damaged data set."""
+    said = refused("set MEMORY_LIMIT", "--dataset", large / RESULT, "--row_sampling", 0, MEMORY_LIMIT=limit)
+    assert "make it again" not in said
+
+
 @pytest.mark.parametrize("column", ["t_dat", "customer_id", "quantity"])
 def test_a_foreign_dataset_with_rows_that_lack_a_key(foreign, column):
     table = pq.read_table(foreign)
