@@ -1,24 +1,27 @@
 # make demo   the whole way on synthetic data, in a folder of its own
 # make test   every quick test
 # make lint   ruff for Python, sqlfluff for SQL
-# The other targets are in the README's section Development.
+# The other targets are in docs/how-it-is-built.md.
 
 # Metaflow wants a user name, and root in a container often has none.
 export METAFLOW_USER ?= $(or $(USERNAME),$(USER),$(LOGNAME),me)
+# Paths are seen from here, or quoted: the folder's name may hold a blank.
 PYTHON ?= python3.11
-BIN := $(CURDIR)/.venv/bin
-DEMO := $(CURDIR)/demo
+BIN := .venv/bin
+HERE := '$(CURDIR)'
 SCALE ?= 0.01
+# Two files of tests at a time; a test that hangs ends after 15 minutes.
+AT_ONCE := -n 2 --dist loadfile --timeout 900 --timeout-method thread
 # The files name every package, so nothing is left to find out: with its dependencies, pip would ask for
 # the newest google-auth beside the pinned google-auth[requests], and miss its hash.
-INSTALL := pip install --quiet --no-deps --require-hashes --requirement
+INSTALL := python -m pip install --quiet --no-deps --require-hashes --requirement
 COMPILE := pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe --no-emit-find-links --no-emit-index-url
 # A program from outside Python, $(1) of Debian's package $(2): installed where it is missing, or a sentence.
 DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :); command -v $(1)) >/dev/null \
 	|| (apt-get update && apt-get install --yes $(2)) >/dev/null 2>&1 \
 	|| { echo "$(1) is missing: sudo apt-get install $(2), or whatever brings it on your system." >&2; exit 1; }
 
-.PHONY: demo card docs notebooks test test-faults test-spark test-postgres test-warehouses lint bench audit lock clean
+.PHONY: demo card docs notebooks test test-faults test-docs test-spark test-postgres test-warehouses lint bench audit lock clean
 
 .venv/requirements: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -37,30 +40,34 @@ DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' '
 	touch $@
 
 demo: .venv/requirements
-	$(BIN)/python synthetic.py $(DEMO) --scale $(SCALE)
-	$(BIN)/python create_parquet_dataset.py --data-dir $(DEMO)
-	cd dbt && $(BIN)/dbt run --quiet --vars '{data_dir: $(DEMO)}'
-	cd $(DEMO) && METAFLOW_DATASTORE_SYSROOT_LOCAL=$(DEMO) $(BIN)/python $(CURDIR)/data_prep.py run --row_sampling 0
-	@echo && du -sh $(DEMO)/filtered_dataframe.parquet $(DEMO)/.metaflow
+	$(BIN)/python synthetic.py demo --scale $(SCALE)
+	$(BIN)/python create_parquet_dataset.py --data-dir demo
+	cd dbt && ../$(BIN)/dbt run --quiet --vars '{data_dir: ../demo}'
+	cd demo && METAFLOW_DATASTORE_SYSROOT_LOCAL=$(HERE)/demo ../$(BIN)/python ../data_prep.py run --row_sampling 0
+	@echo && du -sh demo/filtered_dataframe.parquet demo/.metaflow
+	@echo && echo $(BIN)/python notebooks/first_rows.py demo && $(BIN)/python notebooks/first_rows.py demo
 
-# The card of the demo's last run; for your own data: python data_prep.py card view get_dataset
+# The card of the demo's last run.
 card: .venv/requirements
-	cd $(DEMO) && METAFLOW_DATASTORE_SYSROOT_LOCAL=$(DEMO) $(BIN)/python $(CURDIR)/data_prep.py card view get_dataset
+	cd demo && METAFLOW_DATASTORE_SYSROOT_LOCAL=$(HERE)/demo ../$(BIN)/python ../data_prep.py card view get_dataset
 
 # Needs no data: dbt's own generate would run the hooks and read the files.
 docs: .venv/requirements
-	cd dbt && $(BIN)/dbt --quiet parse && $(BIN)/dbt --quiet docs generate --static --no-compile --empty-catalog
+	cd dbt && ../$(BIN)/dbt --quiet parse && ../$(BIN)/dbt --quiet docs generate --static --no-compile --empty-catalog
 	@echo open dbt/target/static_index.html
 
 # Runs the notebooks on the demo's last run and keeps their outputs.
 notebooks: .venv/requirements-notebooks
-	METAFLOW_DATASTORE_SYSROOT_LOCAL=$(DEMO) $(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	METAFLOW_DATASTORE_SYSROOT_LOCAL=$(HERE)/demo $(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 test: .venv/requirements-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 test-faults: .venv/requirements-dev
-	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest -m faults $(AT_ONCE)
+
+test-docs: .venv/requirements-dev
+	$(BIN)/python -m pytest -m docs
 
 # The same models on other engines.
 test-spark: .venv/requirements-dev .venv/requirements-spark
@@ -78,7 +85,7 @@ test-warehouses: .venv-warehouses/requirements .venv-crucible/requirements
 lint: .venv/requirements-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	cd dbt && $(BIN)/sqlfluff lint models tests
+	cd dbt && ../$(BIN)/sqlfluff lint models tests
 
 bench: .venv/requirements-dev
 	$(BIN)/python benchmarks/bench.py --scale $(SCALE)
@@ -97,7 +104,7 @@ lock: .venv/tools/installed
 
 .venv/tools/installed: .venv/requirements
 	$(PYTHON) -m venv .venv/tools
-	.venv/tools/bin/pip install --quiet pip-tools==7.6.2 pip-audit==2.10.1
+	.venv/tools/bin/python -m pip install --quiet pip-tools==7.6.2 pip-audit==2.10.1
 	touch $@
 
 clean:

@@ -3,7 +3,6 @@
 Aggregates only: no row and no id of a customer leaves the tables.
 """
 
-import html
 import time
 from collections import Counter
 
@@ -12,6 +11,7 @@ from metaflow.cards import Markdown, ProgressBar, Table, VegaChart
 
 from dataset import SCHEMA
 from engine import path_literal, scan
+from summary import verdict_text
 
 # They differ in lightness too: for colour-blind readers, and in print.
 KEPT, CHOSEN, LEFT_OUT = "#56B4E9", "#0072B2", "#AAAAAA"
@@ -23,6 +23,7 @@ HISTORIES = {0: "none", 1: "1 to 4", 5: "5 to 9", 10: "10 to 19", 20: "20 to 49"
 PRICES = {cents / 100: f"from 0.{cents:02}" for cents in range(10)} | {0.1: "0.10 or more"}
 CHANNELS = {1: "1, shop", 2: "2, online", 3: "3 or more"}
 AGES = {0: "below 20"} | {age: f"{age} to {age + 9}" for age in range(20, 70, 10)} | {70: "70 or more"}
+CARD = "data_set"  # the id of our card among the step's cards
 SECONDS_BEFORE_PROGRESS = 5  # each refresh starts a process of Metaflow's: not for short steps
 # Five small charts stand in one row where there is room, and below each other on a phone.
 STYLE = """<style>
@@ -49,15 +50,16 @@ STYLE = """<style>
 
 def show_progress(batches, rows_expected):
     """Yield the record batches; the card says how many of the expected rows have passed."""
+    card = current.card[CARD]
     bar = ProgressBar(max=100, label="Rows split by date", unit="%")
-    current.card.append(bar)
+    card.append(bar)
     rows, started = 0, time.monotonic()
     for batch in batches:
         yield batch
         rows += batch.num_rows
         bar.update(min(100, 100 * rows // max(rows_expected, 1)), f"{rows:,} of {rows_expected:,}")
         if time.monotonic() - started > SECONDS_BEFORE_PROGRESS:
-            current.card.refresh()
+            card.refresh()
 
 
 def show_card(con, paths, summary, leak_check, lineage, run, size):
@@ -87,8 +89,17 @@ def show_card(con, paths, summary, leak_check, lineage, run, size):
         Markdown("## Leak check, parameters and origin\n\nEqual fingerprints: equal rows; equal sha256: equal files."),
         origin(summary, leak_check, lineage, run),
     ]
-    current.card.clear()
-    current.card.extend(parts)
+    card = current.card[CARD]
+    card.clear()
+    card.extend(parts)
+
+
+def as_text(value):
+    """The value for a Markdown part of the page: whatever it holds, it is shown and does nothing.
+
+    Tables and charts need no such care: Metaflow's page and Vega write their cells and labels as text.
+    """
+    return "".join(c if c.isalnum() or c in " .,:;%()/-\N{NO-BREAK SPACE}" else f"&#{ord(c)};" for c in str(value))
 
 
 def share(part, whole):
@@ -143,9 +154,9 @@ def answers(summary, leak_check, lineage, run, steps):
         f" before {begins}; test is from {begins} to {test['last_day'] or 'the end'}.",
         "How many customers of the test days are new?": new,
         "What was left out, and why?": f"{'; '.join(left_out) or 'Nothing that the files tell of'}.",
-        "Does a later day leak into train?": f"No: all {len(leak_check)} rules of the leak check hold.",
+        "Does a later day leak into train?": f"No. {verdict_text(leak_check).capitalize()}.",
     }
-    return "\n".join(f"- **{question}** {html.escape(answer)}" for question, answer in answers.items())
+    return "\n".join(f"- **{question}** {as_text(answer)}" for question, answer in answers.items())
 
 
 def headline(con, paths, summary, days):
@@ -260,7 +271,7 @@ def min_interactions(con, paths, lineage):
     if chosen > 20:
         return []  # nobody counted so far
     if groups:
-        text = f"before {filtered['training_end_date']}, and all their rows. The dark bar is this data set."
+        text = f"before {as_text(filtered['training_end_date'])}, and all their rows. The dark bar is this data set."
     else:
         first, text = chosen, "in train, and all their rows."
         if chosen > 1:

@@ -7,6 +7,7 @@ compares first the parameters, then the files the runs were made from, then the 
 """
 
 import argparse
+import signal
 import sys
 
 from metaflow import Run, namespace
@@ -54,6 +55,8 @@ def main(argv=None):
     )
     parser.add_argument("run_ids", metavar="RUN_ID", nargs=2, help="as printed by the run, or by data_prep.py show")
     args = parser.parse_args(argv)
+    if argv is None:  # as a command: `| head` ends it, as it ends cat
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     namespace(None)  # a run of a colleague is as good
     try:
         runs = [Run(f"DataPrepFlow/{run_id}") for run_id in args.run_ids]

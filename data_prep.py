@@ -1,10 +1,23 @@
 """Stage 3: DataPrepFlow splits filtered_dataframe.parquet by date into versioned Arrow tables."""
 
+import os
+import sys
+
 from metaflow import FlowSpec, Parameter, card, current, step
 from metaflow.metaflow_config import DATASTORE_SYSROOT_S3
 
 # What a step needs, it imports: Metaflow starts a process for each step and each card, and pyarrow,
 # pandas and DuckDB take longer to import than start and end to run.
+
+
+def refuse_secrets(words: list[str]) -> None:
+    """End before Metaflow has stored a data set's URI that holds what may be a secret."""
+    from uri import fault, is_uri
+
+    for word in [*words, os.environ.get("METAFLOW_RUN_DATASET", "")]:
+        value = word.partition("=")[2] if word.startswith("-") else word
+        if is_uri(value) and (sentence := fault(value)):
+            sys.exit(f"data_prep.py: error: {sentence}")
 
 
 class DataPrepFlow(FlowSpec):
@@ -22,7 +35,7 @@ class DataPrepFlow(FlowSpec):
         default=1,
         help="Percent of the rows to keep (Bernoulli), a whole number up to 100; 0 or 100: all",
     )
-    SAMPLING_SEED = Parameter("sampling_seed", type=int, default=0, help="Same seed, same rows; 0 or more")
+    SAMPLING_SEED = Parameter("sampling_seed", type=int, default=0, help="Same seed, same rows; 0 to 2^63 - 1")
     TRAINING_END_DATE = Parameter("training_end_date", default="2020-09-08", help="train is every day before this one")
     VALIDATION_END_DATE = Parameter(
         "validation_end_date",
@@ -38,8 +51,9 @@ class DataPrepFlow(FlowSpec):
     @step
     def start(self):
         """Check the parameters and the data set before any work is done."""
+        import uri
         from dataset import DatasetError, check_dataset, parse_day
-        from engine import MemoryLimitError, connect
+        from engine import MemoryLimitError, memory_limit
 
         print(f"flow name: {current.flow_name}")
         print(f"run id: {current.run_id}")
@@ -47,12 +61,17 @@ class DataPrepFlow(FlowSpec):
         print(f"DATASTORE_SYSROOT_S3: {DATASTORE_SYSROOT_S3}")
         if DATASTORE_SYSROOT_S3 is None:
             print("ATTENTION: LOCAL DATASTORE ENABLED")
+        if uri.is_uri(self.DATASET) and (sentence := uri.fault(self.DATASET)):
+            raise DatasetError(
+                f"{sentence} This run has stored the parameter already: remove the run {current.run_id} (README,"
+                " Keeping the disk free)."
+            )
         if not 0 <= self.ROW_SAMPLING <= 100:
             raise DatasetError(
                 f"--row_sampling is {self.ROW_SAMPLING}: it must be a percent from 0 to 100; 0 keeps all rows."
             )
-        if self.SAMPLING_SEED < 0:
-            raise DatasetError(f"--sampling_seed is {self.SAMPLING_SEED}: it must be 0 or more.")
+        if not 0 <= self.SAMPLING_SEED < 2**63:
+            raise DatasetError(f"--sampling_seed is {self.SAMPLING_SEED}: it must be from 0 to {2**63 - 1}.")
         self.training_end_date = parse_day("training_end_date", self.TRAINING_END_DATE)
         self.validation_end_date = parse_day("validation_end_date", self.VALIDATION_END_DATE)
         if self.validation_end_date <= self.training_end_date:
@@ -61,89 +80,89 @@ class DataPrepFlow(FlowSpec):
                 f" {self.TRAINING_END_DATE}: valid would have no day."
             )
         try:
-            con = connect()
+            memory_limit()
         except MemoryLimitError as error:
             raise DatasetError(str(error)) from None
-        self.lineage, notice = check_dataset(con, self.DATASET, self.training_end_date)
-        if notice:
+        self.lineage, notices = check_dataset(self.DATASET, self.training_end_date)
+        for notice in notices:
             print(f"ATTENTION: {notice}")
         self.next(self.get_dataset)
 
-    @card(type="blank", refresh_interval=10)
+    # With an id, so that `--with card` may add Metaflow's own beside it.
+    @card(type="blank", id="data_set", refresh_interval=10)
     @step
     def get_dataset(self):
         """Sample if asked, split by date, prove that nothing leaked and store the three tables."""
         import vocabulary
         from card import show_card, show_progress
-        from dataset import DatasetError, ask, check_content, dataset_query, fetch, files_on_disk, read_batches
-        from engine import connect, scan
+        from dataset import (
+            check_copy,
+            checked_files,
+            dataset_query,
+            read_batches,
+            replaced,
+            state_on_disk,
+            temporary_folder,
+        )
+        from engine import connect
         from splits import (
             article_metadata,
             check_for_leaks,
+            check_splits,
+            example_row,
+            fail_if_leaking,
+            rows_by_split,
             split_by_date,
+            split_paths,
+            stored_array,
             stored_table,
             summarize,
-            temporary_folder,
         )
+        from uri import is_uri, shown
 
-        con = connect()
+        days = self.training_end_date, self.validation_end_date
+        everything = self.ROW_SAMPLING in (0, 100)
         with temporary_folder() as folder:
-            dataset = fetch(self.DATASET, folder)
-            files = files_on_disk(dataset)
-            self.lineage["dataset"] = check_content(dataset, self.lineage)
-            query = dataset_query(con, dataset, self.ROW_SAMPLING, self.SAMPLING_SEED)
-            print(f"Fetching rows with query: {query}")
-            for batch in read_batches(con, self.DATASET, f"from ({query}) limit 1"):
-                for row in batch.to_pylist():
-                    print(f"Example row {row}")
-            (size,) = ask(con, dataset, "select count(*), sum(quantity)::bigint from {dataset}")
-            rows_expected = size[0] * (self.ROW_SAMPLING or 100) // 100
-            batches = show_progress(read_batches(con, self.DATASET, query), rows_expected)
-            paths = split_by_date(batches, rows_expected, self.training_end_date, self.validation_end_date, folder)
-            if files_on_disk(dataset) != files:
-                raise DatasetError(f"the data set {self.DATASET} was replaced while it was read: run the flow again.")
-            self.summary = summarize(con, paths)
-            rows = {label: split["rows"] for label, split in self.summary.items()}
-            if rows["train"] == 0:
-                ((first, last),) = con.sql(f"select min(t_dat)::date, max(t_dat)::date from {scan(dataset)}").fetchall()
-                raise DatasetError(
-                    f"no row to train on before {self.TRAINING_END_DATE}"
-                    f" (validation_end_date {self.VALIDATION_END_DATE}); the data set has the days {first} to {last},"
-                    f" of which --row_sampling {self.ROW_SAMPLING} kept {sum(rows.values()):,} rows:"
-                    " take all with --row_sampling 0, or dates within these days."
+            files, self.lineage["dataset"] = checked_files(self.DATASET, self.lineage, folder)
+            state = state_on_disk(files)
+            con = connect(spill_to=folder, only=[*files, *split_paths(folder).values()])
+            if is_uri(self.DATASET):
+                for notice in check_copy(con, self.DATASET, files, self.training_end_date):
+                    print(f"ATTENTION: {notice}")
+            if not everything:
+                print(
+                    f"ATTENTION: A SAMPLE: {self.ROW_SAMPLING} percent of the rows are drawn (Bernoulli, seed"
+                    f" {self.SAMPLING_SEED}); --row_sampling 0 takes all"
                 )
-            print(
-                f"# {rows['train']:,} events in the training set,"
-                f" {rows['valid']:,} for validation, {rows['test']:,} for test"
-            )
-            for label in ("valid", "test"):
-                if rows[label] == 0:
-                    print(
-                        f"ATTENTION: {label} IS EMPTY: the data set has no row of its days; it is stored without rows"
-                    )
-            self.vocabulary = vocabulary.fit(con)
+            query = dataset_query(con, files, self.ROW_SAMPLING, self.SAMPLING_SEED)
+            print(f"Fetching rows with query: {query}")
+            print(f"Example row {example_row(con, self.DATASET, query)}")
+            available = rows_by_split(con, self.DATASET, files, *days)
+            rows_expected = available["rows"] * (self.ROW_SAMPLING or 100) // 100
+            batches = show_progress(read_batches(con, self.DATASET, query), rows_expected)
+            paths = split_by_date(batches, rows_expected, *days, folder)
+            if state_on_disk(files) != state:
+                raise replaced(self.DATASET)
+            self.summary = summarize(con, paths)
+            for notice in check_splits(self.summary, available, *days, self.ROW_SAMPLING):
+                print(notice)
+            self.vocabulary = {key: stored_array(ids) for key, ids in vocabulary.fit(con).items()}
             self.item_id_2_meta = article_metadata(con, paths)
-            everything = self.ROW_SAMPLING in (0, 100)
-            self.leak_check = check_for_leaks(
-                con,
-                paths,
-                self.training_end_date,
-                self.validation_end_date,
-                self.lineage.get("vars", {}).get("min_interactions", 1) if everything else 0,
-                {column for meta in self.item_id_2_meta.values() for column in meta},
-            )
-            for rule, verdict in self.leak_check.items():
-                if verdict != "passed":
-                    raise DatasetError(f"the split leaks: '{rule}' is {verdict}; report this as a bug.")
+            least = self.lineage.get("vars", {}).get("min_interactions", 1) if everything else 0
+            item_columns = {column for meta in self.item_id_2_meta.values() for column in meta}
+            self.leak_check = check_for_leaks(con, paths, *days, least, item_columns)
+            fail_if_leaking(self.leak_check)
             run = {
                 "run_id": current.run_id,
                 "row_sampling": self.ROW_SAMPLING,
                 "sampling_seed": self.SAMPLING_SEED,
                 "training_end_date": self.TRAINING_END_DATE,
                 "validation_end_date": self.VALIDATION_END_DATE,
-                "dataset": self.DATASET,
+                "dataset": shown(self.DATASET),
             }
-            show_card(con, paths, self.summary, self.leak_check, self.lineage, run, size)
+            show_card(
+                con, paths, self.summary, self.leak_check, self.lineage, run, (available["rows"], available["units"])
+            )
             con.close()  # its memory, before Metaflow holds the bytes of the tables, pickled and compressed too
             tables = {label: stored_table(path) for label, path in paths.items()}
         self.label_to_dataset = tables
@@ -155,18 +174,12 @@ class DataPrepFlow(FlowSpec):
     @step
     def end(self):
         """Say what the splits hold, and how to open them."""
-        from summary import summary_text
+        from summary import closing_text, summary_text
 
         print(summary_text(self.summary, self.leak_check))
-        # At most 37 columns each, as summary_text()'s, so that a terminal of 100 breaks none.
-        print("See it: python data_prep.py \\")
-        print("card view get_dataset")
-        print("All done. Open the tables in Python:")
-        print("from metaflow import Run")
-        print(f'run = "{current.flow_name}/{current.run_id}"')
-        print("data = Run(run).data")
-        print("tables = data.label_to_dataset")
+        print(closing_text(current.run_id, self.ROW_SAMPLING))
 
 
 if __name__ == "__main__":
+    refuse_secrets(sys.argv[1:])
     DataPrepFlow()

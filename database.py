@@ -8,13 +8,16 @@ signs in stands in the environment, as for dbt, since a run keeps its parameters
 import contextlib
 import importlib
 import os
-import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import duckdb
 import pyarrow as pa
 from metaflow.exception import MetaflowException
 
+import uri as uris
 from engine import first_line
 from table_writer import TableWriter
 
@@ -31,12 +34,7 @@ class DatabaseError(MetaflowException):
     headline = "The data set cannot be read"
 
 
-def is_uri(dataset):
-    """Whether the data set is a table of a database, not a path."""
-    return "://" in str(dataset)
-
-
-def options(scheme, host, database):
+def options(scheme: str, host: str, database: str) -> dict[str, str]:
     """What the warehouses' drivers want: the same environment variables as dbt/profiles.yml."""
     if scheme == "bigquery":
         return {"adbc.bigquery.sql.project_id": host}
@@ -51,27 +49,16 @@ def options(scheme, host, database):
 
 
 @contextlib.contextmanager
-def open_table(uri):
+def open_table(uri: str) -> Iterator[tuple[Any, str]]:
     """A cursor on the database, and the table's name."""
+    if sentence := uris.fault(uri):
+        raise DatabaseError(sentence)
     parts = urlsplit(uri)
-    if parts.scheme not in REQUIREMENTS:
-        raise DatabaseError(
-            f"the data set {uri} is of no known database: it must begin with {', '.join(REQUIREMENTS)}."
-        )
-    if parts.password or "password" in parts.query:
-        raise DatabaseError(
-            "the data set's URI holds a password, and a run keeps its parameters for good: change it, and give the"
-            " new one in the environment (PGPASSWORD, SNOWFLAKE_PASSWORD)."
-        )
-    if not re.fullmatch(r"\w+(\.\w+)*", parts.fragment):
-        raise DatabaseError(
-            f"the data set {uri} names no table: end it with #schema.table, such as #hm.filtered_dataframe."
-        )
     try:
         driver = importlib.import_module(f"adbc_driver_{parts.scheme}.dbapi")
     except ImportError:
         raise DatabaseError(
-            f"the driver for {uri} is missing: pip install --requirement {REQUIREMENTS[parts.scheme]}."
+            f"the driver for {uris.shown(uri)} is missing: pip install --requirement {REQUIREMENTS[parts.scheme]}."
         ) from None
     try:
         if parts.scheme == "postgresql":
@@ -82,24 +69,24 @@ def open_table(uri):
         with connection, connection.cursor() as cursor:
             yield cursor, parts.fragment
     except (driver.Error, duckdb.Error) as error:
-        raise DatabaseError(f"the data set {uri} cannot be read: {first_line(error)}") from error
+        raise DatabaseError(f"the data set {uris.shown(uri)} cannot be read: {first_line(error)}") from error
 
 
-def ask(uri, query):
+def ask(uri: str, query: str) -> list[tuple]:
     """The rows that answer the query, in which {dataset} is the table; the database does the work."""
     with open_table(uri) as (cursor, table):
         cursor.execute(query.replace("{dataset}", table))
         return cursor.fetchall()
 
 
-def columns(uri):
+def columns(uri: str) -> list[str]:
     """The table's columns, in lower case."""
     with open_table(uri) as (cursor, table):
         cursor.execute(f"select * from {table} limit 0")
         return [column[0].lower() for column in cursor.description]
 
 
-def fetch(uri, names, order, path):
+def fetch(uri: str, names: list[str], order: tuple[str, ...], path: Path) -> None:
     """Stream the columns `names` of the table, sorted by `order`, into the parquet file `path`."""
     if uri.startswith("postgresql:"):  # it would sort text by the rules of the database's language
         order = [f'{key} collate "C"' if key == "customer_id" else key for key in order]

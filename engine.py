@@ -2,70 +2,90 @@
 
 import json
 import os
+import re
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 import duckdb
 
-# Fits a laptop of 8 GB beside a browser. dbt/profiles.yml has the same default.
+# Fits a laptop of 8 GB beside a browser.
 DEFAULT_MEMORY_LIMIT = "1GB"
 
 
 class MemoryLimitError(Exception):
-    """The memory limit is no size that DuckDB knows."""
+    """The memory limit is no size, in one sentence."""
 
 
-def memory_limit():
-    """The memory that DuckDB may use before it spills to disk, e.g. '1GB'."""
-    return os.environ.get("MEMORY_LIMIT", DEFAULT_MEMORY_LIMIT)
+def memory_limit(limit: str | None = None) -> str:
+    """The memory that DuckDB may use before it spills to disk, e.g. '1GB'.
+
+    `limit`, else MEMORY_LIMIT of the environment, else DEFAULT_MEMORY_LIMIT. Raises MemoryLimitError.
+    """
+    if limit is None:
+        limit = os.environ.get("MEMORY_LIMIT", DEFAULT_MEMORY_LIMIT)
+    size = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*[KMGT]i?B\s*", limit, re.IGNORECASE)
+    if size is None or float(size[1]) == 0:
+        raise MemoryLimitError(f"the memory limit is {limit!r}: it must be a number with its unit, such as 2GB.")
+    return limit.strip()
 
 
-def connect(limit=None, spill_to=None):
-    """An in-memory DuckDB that spills beyond `limit` into the folder `spill_to` (default: .tmp here)."""
+def connect(
+    limit: str | None = None, spill_to: Path | None = None, only: Iterable[Path] | None = None
+) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB in UTC that spills beyond `limit` into the folder `spill_to`.
+
+    With `only`, it can touch these files and that folder, and nothing else: no other file, no network.
+    """
     con = duckdb.connect(":memory:")
-    limit = limit or memory_limit()
-    try:
-        con.execute(f"set memory_limit = {literal(limit)}")
-    except duckdb.Error:
-        raise MemoryLimitError(f"the memory limit is {limit!r}: it must be a size such as 2GB.") from None
-    if spill_to is not None:
-        con.execute(f"set temp_directory = {literal(spill_to)}")
+    con.execute(f"set memory_limit = {literal(memory_limit(limit))}")
+    con.execute("set TimeZone = 'UTC'")
+    con.execute("set python_enable_replacements = false")
     con.execute(f"set enable_progress_bar = {str(sys.stderr.isatty()).lower()}")
+    # Without a folder DuckDB would spill into .tmp of the working folder, which others may share.
+    con.execute(f"set temp_directory = {literal(spill_to or '')}")
+    if only is not None:
+        # A name with a bracket or a star is asked for as a pattern that matches itself only.
+        allowed = [name for path in only for name in (literal(path), path_literal(path))]
+        con.execute(f"set allowed_paths = [{', '.join(allowed)}]")
+        con.execute("set enable_external_access = false")
+        con.execute("set lock_configuration = true")
     return con
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     """The sentence of DuckDB's error, without the advice and the settings that follow it."""
     return str(error).strip().partition("\n")[0]
 
 
-def literal(value):
+def literal(value: object) -> str:
     """`value` as a SQL string."""
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def path_literal(path):
+def path_literal(path: str | Path) -> str:
     """A file's path as a SQL string that names this file only: no character of it is a glob."""
     escaped = "".join(f"[{c}]" if c in "*?[" else c for c in str(path))
     return literal(escaped)
 
 
-def scan(path):
-    """SQL that reads the parquet file, or the folder of part files in the order of their names.
+def scan(*paths: str | Path) -> str:
+    """SQL that reads the parquet files, in this order.
 
     A folder named column=value is part of the path and no column.
     """
-    return f"read_parquet({path_literal(path)}, hive_partitioning = false)"
+    return f"read_parquet([{', '.join(path_literal(path) for path in paths)}], hive_partitioning = false)"
 
 
-def identifier(name):
+def identifier(name: str) -> str:
     """`name` as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def rows_scanned(con):
+def rows_scanned(con: duckdb.DuckDBPyConnection) -> int:
     """Rows that the table function at the bottom of the last profiled statement handed out."""
 
-    def scanned(node):
+    def scanned(node: dict) -> int:
         own = node.get("rows_scanned", 0) if "Function" in node.get("extra_info", {}) else 0
         return own + sum(scanned(child) for child in node.get("children", []))
 

@@ -2,24 +2,23 @@
 
 import contextlib
 import datetime
-import functools
+import importlib
 import operator
-import os
-import shutil
-import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from dataset import ARTICLE_COLUMNS, SCHEMA, TEXT_COLUMNS, DatasetError
-from engine import first_line, literal, scan
+from dataset import ARTICLE_COLUMNS, CUSTOMER_COLUMNS, SCHEMA, DatasetError, ask, day_literal, read_batches
+from engine import scan
 from fingerprint import fingerprint
-from lineage import LineageError, hold
 from table_writer import TableWriter
 
+LABELS = ("train", "valid", "test")
+NOT_ASKED = "not asked of a sample of the rows"
 # A row group holds one dictionary for each text column. The fewer groups, the fewer times the
 # 64-character ids are written and held by the reader, and the more rows wait here for one to fill.
 ROW_GROUPS = 8
@@ -27,58 +26,55 @@ SMALLEST_ROW_GROUP = 100_000
 ROWS_PER_PROGRESS_LINE = 5_000_000
 
 
-@contextlib.contextmanager
-def temporary_folder():
-    """A folder for the splits before they are artifacts; what killed runs left of theirs is removed."""
-    try:
-        for left in Path(tempfile.gettempdir()).glob("DataPrepFlow-splits-*"):
-            # A run holds its folder before it writes, so only an empty one may be of a run that begins.
-            with contextlib.suppress(LineageError, OSError):
-                if any(left.iterdir()):
-                    os.close(hold(left))
-                    shutil.rmtree(left)
-        with tempfile.TemporaryDirectory(prefix="DataPrepFlow-splits-") as folder:
-            held = hold(folder)
-            try:
-                yield folder
-            finally:
-                os.close(held)
-    except OSError as error:
-        raise DatasetError(
-            f"the splits cannot be written to a temporary folder ({error}): set TMPDIR to one with room for them."
-        ) from error
-    except duckdb.OperationalError as error:
-        raise DatasetError(
-            f"DuckDB gave up on the splits ({first_line(error)}): set MEMORY_LIMIT to more, such as 2GB,"
-            " or free some disk."
-        ) from error
-
-
 class Call:
     """Unpickles as what the function returns for these arguments."""
 
-    def __init__(self, function, *arguments):
+    def __init__(self, function: Callable, *arguments: Any) -> None:
         self._call = function, arguments
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable, tuple]:
         return self._call
 
 
-def stored_table(path):
+def public(module: str, name: str, *arguments: Any) -> Call:
+    """The call module.name(*arguments), stored by public names alone: a class itself would be by its private module."""
+    return Call(operator.methodcaller(name, *arguments), Call(importlib.import_module, module))
+
+
+def stored_table(path: Path) -> Call:
     """The parquet file as an artifact that unpickles as a plain pyarrow.Table.
 
-    The one who reads it needs pyarrow and nothing of this project, and the step that stores it never
-    holds the table. Text columns load dictionary-encoded (pandas: category), which takes a third of
-    the memory of plain strings. Not io.BytesIO, which copies the bytes, and not read_table(), whose
+    The one who reads it needs pyarrow, of any version, and nothing of this project, and the step that
+    stores it never holds the table. Not io.BytesIO, which copies the bytes, and not read_table(), whose
     threads abort one in twenty processes that end right after it.
     """
-    file = Call(pa.BufferReader, Path(path).read_bytes())
-    return Call(
-        operator.methodcaller("read"), Call(functools.partial(pq.ParquetFile, read_dictionary=TEXT_COLUMNS), file)
-    )
+    file = public("pyarrow", "BufferReader", path.read_bytes())
+    return Call(operator.methodcaller("read"), public("pyarrow.parquet", "ParquetFile", file))
 
 
-def split_by_date(batches, rows_expected, training_end_date, validation_end_date, folder):
+def stored_array(array: pa.Array) -> Call:
+    """The array as an artifact that unpickles as a plain pyarrow.Array, by public names alone."""
+    sink = pa.BufferOutputStream()
+    table = pa.table({"values": array})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    stream = public("pyarrow.ipc", "open_stream", public("pyarrow", "BufferReader", sink.getvalue().to_pybytes()))
+    column = Call(operator.methodcaller("column", 0), Call(operator.methodcaller("read_all"), stream))
+    return Call(operator.methodcaller("combine_chunks"), column)
+
+
+def split_paths(folder: Path) -> dict[str, Path]:
+    """Where the three splits are written, by label."""
+    return {label: folder / f"{label}.parquet" for label in LABELS}
+
+
+def split_by_date(
+    batches: Iterable[pa.RecordBatch],
+    rows_expected: int,
+    training_end_date: datetime.datetime,
+    validation_end_date: datetime.datetime,
+    folder: Path,
+) -> dict[str, Path]:
     """Write the rows into train, valid and test by their day, each in the order it came.
 
     train: t_dat < training_end_date; valid: training_end_date <= t_dat < validation_end_date;
@@ -87,7 +83,7 @@ def split_by_date(batches, rows_expected, training_end_date, validation_end_date
     `rows_expected`, about the number of rows to come, decides how large a row group is.
     Returns the paths of the three parquet files in `folder`, by label.
     """
-    paths = {label: Path(folder) / f"{label}.parquet" for label in ("train", "valid", "test")}
+    paths = split_paths(folder)
     group_rows = max(SMALLEST_ROW_GROUP, rows_expected // ROW_GROUPS)
     bounds = {
         "train": (datetime.datetime.min, training_end_date),
@@ -114,11 +110,85 @@ def split_by_date(batches, rows_expected, training_end_date, validation_end_date
                 print(f"{rows:,} rows")
     written = sum(writer.rows for writer in writers.values())
     if written != rows:
-        raise DatasetError(f"{rows:,} rows were read and {written:,} written to the splits: report this as a bug.")
+        raise DatasetError(
+            f"{rows:,} rows were read and {written:,} written to the splits, so rows would be lost: please report it."
+        )
     return paths
 
 
-def summarize(con, paths):
+def example_row(con: duckdb.DuckDBPyConnection, dataset: str, query: str) -> dict[str, Any]:
+    """One row of the query, without what it says of the customer: logs stay."""
+    shown = [name for name in SCHEMA.names if name not in CUSTOMER_COLUMNS]
+    for batch in read_batches(con, dataset, f"select {', '.join(shown)} from ({query}) limit 1"):
+        for row in batch.to_pylist():
+            return row
+    return {}
+
+
+def rows_by_split(
+    con: duckdb.DuckDBPyConnection,
+    dataset: str,
+    files: list[Path],
+    training_end_date: datetime.datetime,
+    validation_end_date: datetime.datetime,
+) -> dict[str, Any]:
+    """What the data set has before row sampling: rows, units, first_day, last_day, rows of each split's days."""
+    start, middle = day_literal(training_end_date), day_literal(validation_end_date)
+    day = "cast(t_dat as timestamp)"
+    counts = {
+        "rows": "count(*)",
+        "units": "sum(quantity)::bigint",
+        "first_day": f"min({day})::date",
+        "last_day": f"max({day})::date",
+        "train": f"count(*) filter ({day} < {start})",
+        "valid": f"count(*) filter ({day} >= {start} and {day} < {middle})",
+        "test": f"count(*) filter ({day} >= {middle})",
+    }
+    (row,) = ask(con, dataset, f"select {', '.join(counts.values())} from {scan(*files)}")
+    return dict(zip(counts, row, strict=True))
+
+
+def check_splits(
+    summary: dict[str, dict[str, Any]],
+    available: dict[str, Any],
+    training_end_date: datetime.datetime,
+    validation_end_date: datetime.datetime,
+    row_sampling: int,
+) -> list[str]:
+    """Refuse a run without a row to train on; returns what is to be said of the splits."""
+    rows = {label: split["rows"] for label, split in summary.items()}
+    if rows["train"] == 0:
+        raise DatasetError(
+            f"no row to train on before {training_end_date:%Y-%m-%d}"
+            f" (validation_end_date {validation_end_date:%Y-%m-%d}); the data set has the days"
+            f" {available['first_day']} to {available['last_day']}, of which --row_sampling {row_sampling} kept"
+            f" {sum(rows.values()):,} rows: take all with --row_sampling 0, or dates within these days."
+        )
+    notices = [
+        f"# {rows['train']:,} events in the training set, {rows['valid']:,} for validation, {rows['test']:,} for test"
+    ]
+    for label in ("valid", "test"):
+        if rows[label] == 0 and available[label] == 0:
+            notices.append(
+                f"ATTENTION: {label} IS EMPTY: the data set has no row of its days (it ends on"
+                f" {available['last_day']}); it is stored without rows"
+            )
+        elif rows[label] == 0:
+            notices.append(
+                f"ATTENTION: {label} IS EMPTY: the data set has {available[label]:,} rows of its days, and the sample"
+                f" of {row_sampling} percent drew none; take all with --row_sampling 0, or a larger percent"
+            )
+    return notices
+
+
+def fail_if_leaking(leak_check: dict[str, str]) -> None:
+    """Raise DatasetError for the first broken rule."""
+    for rule, verdict in leak_check.items():
+        if verdict.startswith("broken"):
+            raise DatasetError(f"the split leaks: '{rule}' is {verdict}; please report it.")
+
+
+def summarize(con: duckdb.DuckDBPyConnection, paths: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """What each split holds, by label: rows, units, customers, articles, first_day, last_day, fingerprint.
 
     For valid and test also what train has never seen: new_customers and new_articles, and the rows
@@ -154,14 +224,21 @@ def summarize(con, paths):
     return summary
 
 
-def check_for_leaks(con, paths, training_end_date, validation_end_date, min_lines, item_columns):
+def check_for_leaks(
+    con: duckdb.DuckDBPyConnection,
+    paths: dict[str, Path],
+    training_end_date: datetime.datetime,
+    validation_end_date: datetime.datetime,
+    min_lines: int,
+    item_columns: Iterable[str],
+) -> dict[str, str]:
     """Look at the tables themselves for a future day on the wrong side; after summarize().
 
-    `min_lines` is what each customer must have in train, 0 for a sample of the rows.
-    Returns a dict: the rule in words -> 'passed' or what breaks it.
+    `min_lines` is what each customer must have in train, 0 for a sample of the rows, of which that
+    cannot be asked. Returns a dict: the rule in words -> 'passed', 'broken by ...' or NOT_ASKED.
     """
-    train, valid, test = (scan(paths[label]) for label in ("train", "valid", "test"))
-    training_end, validation_end = (f"timestamp {literal(day)}" for day in (training_end_date, validation_end_date))
+    train, valid, test = (scan(paths[label]) for label in LABELS)
+    training_end, validation_end = day_literal(training_end_date), day_literal(validation_end_date)
     keys = "customer_id, article_id, t_dat, price, sales_channel_id"
     later = f"(select {keys} from {valid} union all select {keys} from {test})"
     breaches = {
@@ -186,12 +263,14 @@ def check_for_leaks(con, paths, training_end_date, validation_end_date, min_line
     for rule, query in breaches.items():
         count = con.sql(query).fetchall()[0][0]
         verdict[rule] = f"broken by {count:,}" if count else "passed"
+    if not min_lines:
+        verdict["every customer has enough lines in train"] = NOT_ASKED
     foreign = sorted(set(item_columns) - set(ARTICLE_COLUMNS))
     verdict["item_id_2_meta holds no column of a purchase"] = f"broken by {', '.join(foreign)}" if foreign else "passed"
     return verdict
 
 
-def article_metadata(con, paths):
+def article_metadata(con: duckdb.DuckDBPyConnection, paths: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """str(article_id) -> dict of the 13 article columns, for every article of the tables.
 
     Nothing of a purchase is in it: neither a customer nor a price of the test weeks.

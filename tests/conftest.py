@@ -29,6 +29,7 @@ import stages  # noqa: E402
 
 import synthetic  # noqa: E402
 
+CHROMIUM = shutil.which("chromium")
 FIXTURE = Path(__file__).parent / "fixture"
 HM_REAL = ROOT.parent / "shared" / "hm_real"
 
@@ -93,3 +94,29 @@ def large(tmp_path_factory):
     assert stages.create("--data-dir", folder).code == 0
     assert stages.dbt("run", folder, threads=2).code == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium. It may be missing on a user's machine, but not in CI."""
+    if "CI" not in os.environ:
+        if not CHROMIUM:
+            pytest.skip("needs chromium, Debian's package of that name")
+        pytest.importorskip("playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
+        yield chromium
+        chromium.close()

@@ -1,5 +1,6 @@
 """The three stages as a user runs them, and their results as plain tables."""
 
+import base64
 import contextlib
 import io
 import json
@@ -162,3 +163,8 @@ def whole_way(folder, fraction=1, by="customer", seed=0, variables=None, flow_op
 def snapshot(folder):
     """{path: bytes} of all files below folder."""
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def base64_text(text):
+    """What Metaflow's page carries, as text."""
+    return base64.b64decode(text).decode()

@@ -84,9 +84,9 @@ def test_only_the_three_files_and_their_record_are_added(data):
 
 
 def test_what_a_killed_run_left_is_taken_away(data):
-    (data / ".spill.tmp").mkdir()
-    for name in (".spill.tmp/duckdb_temp_1_0_owner", "articles.tmp", "rejects.csv.tmp", f"{RECORD}.tmp"):
-        (data / name).write_bytes(b"half")
+    (data / ".unfinished.tmp" / "spill").mkdir(parents=True)
+    for name in ("spill/duckdb_temp_1_0_owner", "articles", "rejects.csv", RECORD):
+        (data / ".unfinished.tmp" / name).write_bytes(b"half")
     assert create("--data-dir", data).code == 0
     assert not list(data.glob("*.tmp"))
 

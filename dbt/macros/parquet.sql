@@ -27,19 +27,21 @@
 
 {#- The file carries what made it: the vars, and what stage 1 says of its three files. -#}
 {% macro duckdb__write_parquet(sql, location) %}
-  {%- set inputs = fromjson(inputs_lineage()) or {} -%}
+  {%- set inputs = fromjson(inputs_lineage()) -%}
   {%- set vars = {
     'training_end_date': var('training_end_date') | string,
     'min_interactions': var('min_interactions'),
   } -%}
   {%- set record = {'vars': vars, 'create_parquet_dataset': inputs} -%}
   {%- set marks = dict(vars, lineage=tojson(record, sort_keys=true)) -%}
-  {%- for name in ('fraction', 'by', 'seed') if name in inputs -%}
+  {%- for name in ('fraction', 'by', 'seed') if inputs -%}
     {%- do marks.update({name: inputs[name]}) -%}
   {%- endfor -%}
+  {%- set name = modules.re.sub('.*/', '', location) -%}
+  {%- set unfinished = run_query('select workspace()').columns[0][0] ~ '/' ~ name -%}
   {% call statement('main') %}
     copy ({{ sql }})
-    to {{ string_literal(location ~ '.tmp') }} (
+    to {{ string_literal(unfinished) }} (
       format parquet, compression zstd, use_tmp_file false, kv_metadata {
         {%- for key, value in marks | items %}
         "{{ key }}": {{ string_literal(value) }}{{ "," if not loop.last }}
@@ -47,11 +49,12 @@
       }
     )
   {% endcall %}
-  {%- do record.update(customers_by_lines=fromjson(customers_by_lines(location ~ '.tmp'))) -%}
-  {%- do run_query(
-    'select publish(' ~ string_literal(location ~ '.tmp') ~ ', ' ~ string_literal(location) ~ ', '
-    ~ string_literal(tojson(record)) ~ ')'
-  ) -%}
+  {%- do record.update(customers_by_lines=fromjson(customers_by_lines(unfinished))) -%}
+  {%- set arguments = [] -%}
+  {%- for value in (unfinished, location, tojson(record), tojson(config.get('meta').grain)) -%}
+    {%- do arguments.append(string_literal(value)) -%}
+  {%- endfor -%}
+  {%- do run_query('select publish(' ~ arguments | join(', ') ~ ')') -%}
 {% endmacro %}
 
 {% macro duckdb__read_parquet(location) -%}
@@ -65,6 +68,7 @@
     using parquet options (compression 'zstd')
     {{ sql }}
   {% endcall %}
+  {% do check_result(spark__read_parquet(location)) %}
 {% endmacro %}
 
 {% macro spark__read_parquet(location) %}parquet.`{{ location | replace('`', '``') }}`{% endmacro %}
