@@ -8,7 +8,6 @@ export METAFLOW_USER ?= $(or $(USERNAME),$(USER),$(LOGNAME),me)
 # Paths are seen from here, or quoted: the folder's name may hold a blank.
 PYTHON ?= python3.11
 BIN := .venv/bin
-HERE := '$(CURDIR)'
 SCALE ?= 0.01
 # Two files of tests at a time; a test that hangs ends after 15 minutes.
 AT_ONCE := -n 2 --dist loadfile --timeout 900 --timeout-method thread
@@ -43,13 +42,13 @@ demo: .venv/requirements
 	$(BIN)/python synthetic.py demo --scale $(SCALE)
 	$(BIN)/python create_parquet_dataset.py --data-dir demo
 	cd dbt && ../$(BIN)/dbt run --quiet --vars '{data_dir: ../demo}'
-	cd demo && METAFLOW_DATASTORE_SYSROOT_LOCAL=$(HERE)/demo ../$(BIN)/python ../data_prep.py run --row_sampling 0
+	cd demo && METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" ../$(BIN)/python ../data_prep.py run --row_sampling 0
 	@echo && du -sh demo/filtered_dataframe.parquet demo/.metaflow
 	@echo && echo $(BIN)/python notebooks/first_rows.py demo && $(BIN)/python notebooks/first_rows.py demo
 
 # The card of the demo's last run.
 card: .venv/requirements
-	cd demo && METAFLOW_DATASTORE_SYSROOT_LOCAL=$(HERE)/demo ../$(BIN)/python ../data_prep.py card view get_dataset
+	cd demo && METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" ../$(BIN)/python ../data_prep.py card view get_dataset
 
 # Needs no data: dbt's own generate would run the hooks and read the files.
 docs: .venv/requirements
@@ -58,7 +57,7 @@ docs: .venv/requirements
 
 # Runs the notebooks on the demo's last run and keeps their outputs.
 notebooks: .venv/requirements-notebooks
-	METAFLOW_DATASTORE_SYSROOT_LOCAL=$(HERE)/demo $(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD/demo" $(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 test: .venv/requirements-dev
 	$(BIN)/python -m pytest $(AT_ONCE)

@@ -44,9 +44,9 @@ def project(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def with_a_run(project):
-    """After the three commands of the README, with the environment of the tests."""
+    """After the three commands of the README, with the environment of the tests. Each page has a run of its own."""
     environment = clean(project)
     for command, cwd in (
         ([PYTHON, "create_parquet_dataset.py"], project),
@@ -124,34 +124,15 @@ def test_the_readme_from_its_first_block_to_its_last(project, tmp_path):
     assert "t_dat" in done.out and "count" in done.out
 
 
-@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES[1:] if blocks(page)], ids=lambda page: page.stem)
 def test_every_block_of_a_page(page, with_a_run):
-    found = blocks(page)
-    for block in found:
-        if block.needs:
-            print(f"{page.name}: not run, it needs {block.needs}: {block.text.splitlines()[0]}")
-    here = [block for block in found if not block.needs]
-    python = "\n".join(block.text for block in here if block.language == "python").replace(
-        "RUN_ID", last_run(with_a_run)
-    )
-    if python:
-        done = run(
-            PYTHON, "-c", python, cwd=with_a_run, METAFLOW_DATASTORE_SYSROOT_LOCAL=str(with_a_run), METAFLOW_USER="me"
-        )
-        assert done.code == 0, f"{page.name}\n{done.err}"
-    in_shell = [
-        block._replace(text=block.text.replace("RUN_ID", last_run(with_a_run)))
-        for block in here
-        if block.language != "python"
-    ]
-    if in_shell:
-        shell(page, with_a_run, in_shell)
-
-
-def last_run(project):
-    return (
-        (project / ".metaflow" / "DataPrepFlow" / "latest_run").read_text() if (project / ".metaflow").exists() else "0"
-    )
+    run_id = (with_a_run / ".metaflow" / "DataPrepFlow" / "latest_run").read_text()
+    here = [block._replace(text=block.text.replace("RUN_ID", run_id)) for block in blocks(page) if not block.needs]
+    python = "\n".join(block.text for block in here if block.language == "python")
+    store = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(with_a_run), "METAFLOW_USER": "me"}
+    done = run(PYTHON, "-c", python, cwd=with_a_run, **store)
+    assert done.code == 0, f"{page.name}\n{done.err}"
+    shell(page, with_a_run, [block for block in here if block.language != "python"])
 
 
 def test_what_is_not_run_is_marked_and_little():
