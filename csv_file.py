@@ -350,8 +350,12 @@ class CsvFile:
             yield from self._judge(con, piece, chunk[half:])
         else:
             lines = [line + b"\n" for line in chunk[0].split(b"\n")[:-1]]
-            if len(lines) > 1 and self._is_good(con, piece, lines[0]):  # its quote has opened nothing
-                yield from self._judge(con, piece, [lines[0], *records(lines[1:])])
+            rest = list(records(lines[1:]))
+            first = bool(rest) and self._is_good(con, piece, lines[0])
+            # A quote that opens nothing, or is never closed, spoils its own line, not the good ones behind it.
+            if first or any(self._is_good(con, piece, record) for record in {*rest[:1], *rest[-1:]}):
+                yield lines[0], first
+                yield from self._judge(con, piece, rest)
             else:
                 yield chunk[0], False
 

@@ -17,7 +17,19 @@ from metaflow.exception import MetaflowException
 import database
 import uri as uris
 from engine import connect, first_line, identifier, scan
-from lineage import STAGE_1, STAGE_2, Inside, LineageError, Stage1, Stage2, Vars, file_identity, parse, read_record
+from lineage import (
+    STAGE_1,
+    STAGE_2,
+    Inside,
+    LineageError,
+    Stage1,
+    Stage2,
+    Typed,
+    Vars,
+    file_identity,
+    parse,
+    read_record,
+)
 from uri import shown
 
 # Columns of filtered_dataframe, in their order: the published interface.
@@ -234,12 +246,20 @@ def read_marks(file: Path) -> tuple[datetime.date | None, dict[str, Any]]:
     day, lineage = None, {}
     if "training_end_date" in texts:
         quoted = json.dumps({"training_end_date": texts["training_end_date"], "min_interactions": 1})
-        day = parse(Vars, quoted, f"the metadata of {file}")["training_end_date"]
+        day = parsed(Vars, quoted, f"the metadata of {file}")["training_end_date"]
         day = datetime.date.fromisoformat(day)
     if "lineage" in texts:
-        lineage = parse(Inside, texts["lineage"], f"the metadata of {file}, lineage")
+        lineage = parsed(Inside, texts["lineage"], f"the metadata of {file}, lineage")
         day = max(day or datetime.date.min, datetime.date.fromisoformat(lineage["vars"]["training_end_date"]))
     return day, lineage
+
+
+def parsed(model: type[Typed], text: str, where: str) -> dict[str, Any]:
+    """parse(), with what to do in its sentence."""
+    try:
+        return parse(model, text, where)
+    except LineageError as error:
+        raise LineageError(f"{error}: make the file again with {DBT_RUN}, or save it without that metadata") from None
 
 
 def check_filter(path: str, filtered_until: datetime.date | None, training_end_date: datetime.datetime) -> None:

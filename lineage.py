@@ -118,7 +118,7 @@ def parse(model: type[Typed], text: str, where: str) -> dict[str, Any]:
         return model.model_validate_json(text).model_dump(mode="json")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(map(str, first["loc"])) or "the whole"
         raise LineageError(f"{where}: {key[:80]!r} is not as this project writes it ({first['msg'][:120]})") from None
 
 

@@ -29,7 +29,7 @@ import card as project_card
 project_card.SECONDS_BEFORE_PROGRESS = 0
 
 class SlowFlow(FlowSpec):
-    @card(type="blank", id="data_set", refresh_interval=1, id="data_set")
+    @card(type="blank", id="data_set", refresh_interval=1)
     @step
     def start(self):
         batches = (pa.record_batch({"row": range(10)}) for _ in iter(lambda: time.sleep(.2), 0))

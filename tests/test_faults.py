@@ -7,7 +7,9 @@ user may mount.
 
 import contextlib
 import csv
+import gc
 import gzip
+import io
 import itertools
 import json
 import os
@@ -371,11 +373,12 @@ def test_kill_stage_3(apart, datastores, undisturbed, rng, count):
                     left = tables_of(left[1], root)
                 count.notes["whole" if left else "broken off"] += 1
                 assert left in (None, tables)
+            of_the_killed = set(temporary.iterdir())  # TMPDIR is the system's to clean
             result = flow("--row_sampling", 0, cwd=apart, **surroundings)
             assert result.code == 0, text_of(result)
             with reading:
                 assert tables_of(run_id(result), root) == tables
-            assert not list(temporary.rglob("*.parquet"))
+            assert set(temporary.iterdir()) == of_the_killed
         shutil.rmtree(root)
 
     with ThreadPoolExecutor(2) as pool:  # each in a datastore of its own
@@ -404,6 +407,7 @@ PAGE = 4096
 def pages_free(disk, pages):
     """Fill the disk up to so many pages."""
     filler = disk / "filler"
+    gc.collect()  # a file of the attempt before that is still open would be freed in the midst of this one
     free = os.statvfs(disk).f_bavail
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, max(1, (free - pages)) * PAGE)
@@ -722,7 +726,7 @@ def same(table, text, value):
         return name == ""
     if column in NUMBERS[table]:
         return float(name) == value
-    return name == str(value)
+    return str(value) in (name, name.rstrip())  # blanks behind a closing quote are passed over
 
 
 def check_hostile(folder, name, allowed, count):
@@ -741,23 +745,17 @@ def check_hostile(folder, name, allowed, count):
     count.notes["with rejects" if rejects else "right value"] += 1
     assert len(rejects) <= allowed
     assert {row["file"] for row in rejects} <= {f"{name}.csv"}
-    bad = {int(row["line"]) for row in rejects}
+    # The lines of the file without those in rejects.csv, read by Python's own parser, are the table.
     csv.field_size_limit(10**8)
-    with (folder / f"{name}.csv").open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.reader(file, strict=True)
-        header = next(rows)
-        good = []
-        while True:
-            line = rows.line_num + 1
-            try:
-                row = next(rows)
-            except StopIteration:
-                break
-            except csv.Error:
-                row = None
-            if line not in bad and row != []:  # an empty line holds nothing
-                assert row is not None and len(row) == len(header), f"line {line} is neither here nor there"
-                good.append(row)
+    lines = (folder / f"{name}.csv").read_bytes().removesuffix(b"\n").split(b"\n")
+    for row in reversed(rejects):
+        at = int(row["line"]) - 1
+        text = b"\n".join(lines[at : at + row["text"].count("\n") + 1]).rstrip(b"\r")
+        assert text.decode(errors="surrogateescape").encode(errors="backslashreplace").decode() == row["text"]
+        del lines[at : at + row["text"].count("\n") + 1]
+    text = b"\n".join(lines).decode("utf-8-sig")
+    header, *good = csv.reader(io.StringIO(text, newline=""))
+    good = [row[: len(header)] for row in good if not any(row[len(header) :])]  # surplus commas are passed over
     table = pq.ParquetFile(folder / name).read().to_pylist()
     assert len(table) == len(good)
     for row, values in zip(good, table, strict=True):
@@ -931,7 +929,7 @@ def test_stage_3_while_its_data_set_is_replaced(prepared, folder, rng, count):
         with count.attempt(f"replacement {i}"):
             if result.code:
                 count.notes["refused"] += 1
-                one_sentence(result, "run .* again")
+                one_sentence(result, "run .* again|begin a new run")
             else:
                 data = tables_of(run_id(result))
                 assert data["summary"] == summaries[data["lineage"]["dataset"][0]["sha256"]]
@@ -1033,19 +1031,15 @@ def test_drift_before_stage_3(prepared, folder, others, count):
 
 
 def test_stage_3_resumed_after_a_failure_in_get_dataset(prepared, folder, datastores, undisturbed, count):
-    """Damaged between start and get_dataset, then made good and resumed."""
-    path = folder / STAGE_2[0]
-    for at, root in zip((100, 1000, 10_000), datastores, strict=False):
+    """get_dataset may write no file of more than so many kilobytes; the run is resumed without that limit."""
+    for kilobytes, root in zip((8, 40, 100), datastores, strict=False):
         surroundings = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(root)}
-        content = bytearray(path.read_bytes())
-        content[at] ^= 1
-        path.write_bytes(content)
-        failed = flow("--row_sampling", 0, cwd=folder, **surroundings)
-        with count.attempt(f"byte {at}"):
-            one_sentence(failed, "is not the file that its record names")
+        command = f"ulimit -f {kilobytes}; exec '{PYTHON}' '{ROOT}/data_prep.py' run --row_sampling 0"
+        failed = run("bash", "-c", command, cwd=folder, **surroundings)
+        with count.attempt(f"{kilobytes} KB"):
+            one_sentence(failed, "cannot be written to a temporary folder")
             assert "get_dataset" in failed.out
             assert tables_of(run_id(failed), root) is None
-            shutil.copyfile(prepared / path.name, path)
             command = ROOT / "data_prep.py", "resume", "--origin-run-id", run_id(failed)
             resumed = run(PYTHON, *command, cwd=folder, **surroundings)
             assert resumed.code == 0, text_of(resumed)
