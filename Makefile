@@ -20,7 +20,7 @@ DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' '
 	|| (apt-get update && apt-get install --yes $(2)) >/dev/null 2>&1 \
 	|| { echo "$(1) is missing: sudo apt-get install $(2), or whatever brings it on your system." >&2; exit 1; }
 
-.PHONY: demo card docs notebooks test test-faults test-docs test-spark test-postgres test-warehouses lint bench audit lock clean
+.PHONY: demo card docs notebooks test test-faults test-docs test-spark test-postgres test-warehouses test-trainers lint bench audit lock clean
 
 .venv/requirements: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -79,7 +79,11 @@ test-postgres: .venv/requirements-dev .venv/requirements-postgres
 
 test-warehouses: .venv-warehouses/requirements .venv-crucible/requirements
 	.venv-warehouses/bin/$(INSTALL) requirements-fakesnow.txt
-	.venv-warehouses/bin/python -m pytest -m warehouses
+	.venv-warehouses/bin/python -m pytest -m warehouses tests/test_warehouses.py
+
+# LensKit, RecTools, implicit and Hugging Face datasets on the tables of a run; an environment of its own with torch.
+test-trainers: .venv/requirements .venv-trainers/requirements
+	.venv-trainers/bin/python -m pytest -m trainers tests/test_trainers.py
 
 lint: .venv/requirements-dev
 	$(BIN)/ruff check .
@@ -99,7 +103,7 @@ audit: .venv/tools/installed
 # Pins every package, also the indirect ones, with the hashes of its files; what is pinned already stays.
 lock: export CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/tools/installed
-	for part in "" -notebooks -dev -spark -postgres -warehouses -fakesnow -crucible; do .venv/tools/bin/$(COMPILE) requirements$$part.in || exit; done
+	for part in "" -notebooks -dev -spark -postgres -warehouses -fakesnow -crucible -trainers; do .venv/tools/bin/$(COMPILE) requirements$$part.in || exit; done
 
 .venv/tools/installed: .venv/requirements
 	$(PYTHON) -m venv .venv/tools

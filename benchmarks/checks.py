@@ -29,14 +29,15 @@ def hashes(folder):
 @contextlib.contextmanager
 def splits(folder):
     """A DuckDB connection, the dates and the three files of the split."""
-    from dataset import BATCH_ROWS, dataset_query
+    from dataset import BATCH_ROWS, dataset_query, temporary_folder
     from engine import connect
-    from splits import split_by_date, temporary_folder
+    from splits import split_by_date
 
-    con, days = connect(), (datetime.datetime(2020, 9, 8), datetime.datetime(2020, 9, 15))
-    ((rows,),) = con.sql(f"select count(*) from read_parquet('{folder / RESULT}')").fetchall()
-    batches = con.sql(dataset_query(con, folder / RESULT)).to_arrow_reader(BATCH_ROWS)
+    days = datetime.datetime(2020, 9, 8), datetime.datetime(2020, 9, 15)
     with temporary_folder() as temporary:
+        con = connect(spill_to=temporary)
+        ((rows,),) = con.sql(f"select count(*) from read_parquet('{folder / RESULT}')").fetchall()
+        batches = con.sql(dataset_query(con, [folder / RESULT])).to_arrow_reader(BATCH_ROWS)
         yield con, days, split_by_date(batches, rows, *days, temporary)
 
 

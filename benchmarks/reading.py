@@ -33,7 +33,7 @@ def extract(folder):
         return io.BytesIO()
 
     # The artifact unpickles by opening its bytes with ParquetFile and reading that: here `keep` is called instead.
-    pq.core.ParquetFile = keep
+    pq.ParquetFile = keep
     _ = stored().label_to_dataset
     (folder / "artifact.json").write_text(json.dumps(files))
 

@@ -171,6 +171,32 @@ def test_the_closing_lines_work_as_pasted(made, tmp_path, where):
     assert seen.code == 0 and len(seen.out) > 100_000, seen.err
 
 
+def test_removing_a_run_leaves_nothing_of_it_and_all_of_the_others(made):
+    """The block of the page, as printed."""
+    page = (ROOT / "docs" / "keeping-the-disk-free.md").read_text()
+    (block,) = [block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "RUN_ID" in block]
+    store = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(made)}
+    kept, removed = (
+        re.search(r"run id: (\S+)", flow("--row_sampling", percent, cwd=made, **store).out)[1] for percent in (0, 60)
+    )
+    card = [PYTHON, ROOT / "data_prep.py", "card", "get"]
+    for one in (kept, removed):
+        assert run(*card, f"{one}/get_dataset", cwd=made, **store).code == 0
+    before = {path for path in snapshot(made) if kept in str(path)}
+    done = run("bash", "-ec", block.replace("RUN_ID", removed), cwd=made)
+    assert done.code == 0, done.err
+    left = snapshot(made)
+    assert not [path for path, content in left.items() if removed in str(path) or removed.encode() in content]
+    assert before <= set(left)
+    script = (
+        "import metaflow; metaflow.namespace(None)\n"
+        "print([(run.id, run.data.label_to_dataset['train'].num_rows) for run in metaflow.Flow('DataPrepFlow')])"
+    )
+    opened = run(PYTHON, "-c", script, cwd=made, **store)
+    assert opened.out == f"[('{kept}', 10)]\n", opened.err
+    assert run(*card, f"{kept}/get_dataset", cwd=made, **store).code == 0
+
+
 def test_make_demo_in_a_folder_with_a_blank(tmp_path):
     """Its last lines are three rows of test, and the command that printed them works again as pasted."""
     folder = tmp_path / "My Projects" / "it's"

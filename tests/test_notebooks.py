@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 
 import pytest
 import stages
@@ -73,34 +72,6 @@ def test_explore(datastore):
     newest, older = re.findall(r"^(\d+) +[\d-]+ [\d:]+ +[\d.]+ MB", text, re.MULTILINE)
     assert f"row_sampling: {{'{newest}': 0, '{older}': 50}}" in text
     assert re.search(r"are \[\d{8,9}, ", text)
-
-
-def test_the_command_for_removing_a_run_leaves_the_others_whole(datastore):
-    import nbformat
-
-    notebook = nbformat.read(NOTEBOOKS / "explore.ipynb", as_version=4)
-    (command,) = [
-        re.search(r"```bash\n(.*?)```", cell.source, re.DOTALL)[1]
-        for cell in notebook.cells
-        if "```bash" in cell.source
-    ]
-    removed = re.search(r"run id: (\S+)", stages.flow("--row_sampling", 20, cwd=datastore).out)[1]
-    size = sum(path.stat().st_size for path in datastore.rglob(".metaflow/DataPrepFlow/data/*/*"))
-    done = subprocess.run(
-        ["bash", "-ec", command.replace("RUN_ID", removed)], cwd=datastore, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    left = sum(path.stat().st_size for path in datastore.rglob(".metaflow/DataPrepFlow/data/*/*"))
-    assert left < size - 100_000
-    script = (
-        "from metaflow import Flow, namespace; namespace(None);"
-        "print(sorted(sum(t.num_rows for t in run.data.label_to_dataset.values())"
-        " for run in Flow('DataPrepFlow')))"
-    )
-    rows = stages.run(stages.PYTHON, "-c", script, cwd=datastore)
-    assert rows.code == 0, rows.err
-    half, whole = eval(rows.out)
-    assert half == pytest.approx(whole / 2, rel=0.03)
 
 
 def test_models_beat_popularity_on_test(datastore):

@@ -150,7 +150,7 @@ def test_same_rows_and_same_run_on_fakesnow(source, fakesnow, tmp_path):
             profile,
             **environment,
         ),
-        tests="33 data tests, 4 view models",
+        tests="36 data tests, 4 view models",
     )
     # The driver's own options, in the URI, lead it to the emulator.
     options = "&".join(f"adbc.snowflake.sql.uri.{name}={fakesnow[name]}" for name in ("host", "port", "protocol"))
