@@ -31,6 +31,7 @@ from lineage import (
     publish,
     released,
     remove_workspace,
+    uninterrupted,
 )
 from table_writer import ROW_GROUP_ROWS, TableWriter
 
@@ -203,10 +204,11 @@ def create_parquet_dataset(
         reason = error.strerror or first_line(error)
         raise DatasetError(f"{error.filename or data_dir} could not be read or written ({reason}).") from error
     finally:
-        if con is not None:
-            con.close()
-        remove_workspace(data_dir)
-        released(held)
+        with uninterrupted():
+            if con is not None:
+                con.close()
+            remove_workspace(data_dir)
+            released(held)
     print_report(report, unknown)
 
 

@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -150,9 +152,23 @@ def publish(finished: dict[Path, Path], path: Path, record: dict[str, Any]) -> N
     temporary = next(iter(finished)).parent / path.name
     text = json.dumps(record | {"checksum": checksum(record)}, indent=2) + "\n"
     temporary.write_text(text, encoding="utf-8")
-    for source, target in finished.items():
-        os.replace(source, target)
-    os.replace(temporary, path)
+    with uninterrupted():
+        for source, target in finished.items():
+            os.replace(source, target)
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C is not heard for the moment that this takes: between two renames it would leave files of two runs."""
+    if threading.current_thread() is not threading.main_thread():  # only there Python takes signals
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def check_targets(paths: Iterable[Path]) -> None:
