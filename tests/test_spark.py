@@ -3,6 +3,8 @@
 import shutil
 
 import engines
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import stages
 
@@ -55,6 +57,20 @@ def test_same_rows_and_same_run_as_duckdb(source, master, settings, tmp_path):
     assert engines.difference(expected, made) == []
     assert made.equals(expected), "the part files are not in the order of the rows"
     engines.assert_same_run(stages.flow("--row_sampling", 0, cwd=data_dir), source)
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Kiritimati"])
+def test_days_do_not_hang_on_the_time_zone_of_the_machine(zone, settings, tmp_path):
+    """And t_dat has a zone, as pandas and Spark write it: its days are those of UTC."""
+    data_dir = engines.copy_inputs("seed0", tmp_path / "data")
+    table = pq.ParquetFile(data_dir / "transactions_train").read()
+    zoned = table["t_dat"].cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+    at = table.schema.get_field_index("t_dat")
+    pq.write_table(table.set_column(at, "t_dat", zoned), data_dir / "transactions_train")
+    result = engines.dbt("run", "spark", data_dir, SPARK_MASTER="local[2]", TZ=zone, **settings)
+    assert result.code == 0, result.out + result.err
+    made = engines.rows(data_dir / "filtered_dataframe.parquet")
+    assert engines.difference(engines.expected("seed0"), made) == []
 
 
 def test_a_sample_of_rows_is_the_same(by_spark):

@@ -42,7 +42,7 @@
   {% call statement('main') %}
     copy ({{ sql }})
     to {{ string_literal(unfinished) }} (
-      format parquet, compression zstd, use_tmp_file false, kv_metadata {
+      format parquet, compression zstd, compression_level 1, use_tmp_file false, kv_metadata {
         {%- for key, value in marks | items %}
         "{{ key }}": {{ string_literal(value) }}{{ "," if not loop.last }}
         {%- endfor %}
