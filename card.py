@@ -5,7 +5,12 @@ Aggregates only: no row and no id of a customer leaves the tables.
 
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
+import duckdb
+import pyarrow as pa
 from metaflow import current
 from metaflow.cards import Markdown, ProgressBar, Table, VegaChart
 
@@ -23,6 +28,7 @@ HISTORIES = {0: "none", 1: "1 to 4", 5: "5 to 9", 10: "10 to 19", 20: "20 to 49"
 PRICES = {cents / 100: f"from 0.{cents:02}" for cents in range(10)} | {0.1: "0.10 or more"}
 CHANNELS = {1: "1, shop", 2: "2, online", 3: "3 or more"}
 AGES = {0: "below 20"} | {age: f"{age} to {age + 9}" for age in range(20, 70, 10)} | {70: "70 or more"}
+Splits = dict[str, dict[str, Any]]  # the artifact `summary`
 CARD = "data_set"  # the id of our card among the step's cards
 SECONDS_BEFORE_PROGRESS = 5  # each refresh starts a process of Metaflow's: not for short steps
 # Five small charts stand in one row where there is room, and below each other on a phone.
@@ -48,7 +54,7 @@ STYLE = """<style>
 </style>"""
 
 
-def show_progress(batches, rows_expected):
+def show_progress(batches: Iterable[pa.RecordBatch], rows_expected: int) -> Iterator[pa.RecordBatch]:
     """Yield the record batches; the card says how many of the expected rows have passed."""
     card = current.card[CARD]
     bar = ProgressBar(max=100, label="Rows split by date", unit="%")
@@ -62,7 +68,15 @@ def show_progress(batches, rows_expected):
             card.refresh()
 
 
-def show_card(con, paths, summary, leak_check, lineage, run, size):
+def show_card(
+    con: duckdb.DuckDBPyConnection,
+    paths: dict[str, Path],
+    summary: Splits,
+    leak_check: dict[str, str],
+    lineage: dict[str, Any],
+    run: dict[str, Any],
+    size: tuple[int, int],
+) -> None:
     """Put the finished card in the place of the progress bar; after summarize().
 
     paths: {'train', 'valid', 'test': parquet file}; summary, leak_check, lineage: the artifacts of
@@ -94,7 +108,7 @@ def show_card(con, paths, summary, leak_check, lineage, run, size):
     card.extend(parts)
 
 
-def as_text(value):
+def as_text(value: object) -> str:
     """The value for a Markdown part of the page: whatever it holds, it is shown and does nothing.
 
     Tables and charts need no such care: Metaflow's page and Vega write their cells and labels as text.
@@ -102,11 +116,11 @@ def as_text(value):
     return "".join(c if c.isalnum() or c in " .,:;%()/-\N{NO-BREAK SPACE}" else f"&#{ord(c)};" for c in str(value))
 
 
-def share(part, whole):
+def share(part: int, whole: int) -> str:
     return f"{part:,} ({100 * part / (whole or 1):.1f}\N{NO-BREAK SPACE}%)"
 
 
-def counts(paths, column):
+def counts(paths: dict[str, Path], column: str) -> str:
     """SQL for how often each value of the column stands in each split: split, value, count."""
     return " union all ".join(
         f"select '{label}' as split, {column} as value, count(*) as count from {scan(path)} group by all"
@@ -114,7 +128,7 @@ def counts(paths, column):
     )
 
 
-def chart(description, data, **spec):
+def chart(description: str, data: list[dict[str, Any]], **spec: Any) -> VegaChart:
     """A Vega-Lite chart as wide as its place, as SVG: sharp in print, and its texts are texts."""
     config = {"axis": {"labelFontSize": 12, "grid": False}, "mark": {"tooltip": True}, "view": {"stroke": None}}
     spec |= {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "description": description, "config": config}
@@ -122,11 +136,11 @@ def chart(description, data, **spec):
     return VegaChart(spec)
 
 
-def bar(text, colour, length, start=0):
+def bar(text: str, colour: str, length: int, start: int = 0) -> dict[str, Any]:
     return {"text": text, "colour": colour, "start": start, "end": start + length}
 
 
-def bar_chart(description, bars):
+def bar_chart(description: str, bars: list[dict[str, Any]]) -> VegaChart:
     """Bars, each with its text above, which so fits on a phone."""
     above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -6, "labelLimit": 0, "ticks": False}
     x = {"field": "start", "type": "quantitative", "axis": None, "scale": {"nice": False}}
@@ -136,7 +150,13 @@ def bar_chart(description, bars):
     return chart(description, bars, height={"step": 36}, mark=mark, encoding=encoding)
 
 
-def answers(summary, leak_check, lineage, run, steps):
+def answers(
+    summary: Splits,
+    leak_check: dict[str, str],
+    lineage: dict[str, Any],
+    run: dict[str, Any],
+    steps: list[dict[str, Any]],
+) -> str:
     """The questions for which the card is opened, each with its answer in a sentence or two."""
     test, begins, filtered = summary["test"], run["validation_end_date"], lineage.get("vars")
     new = f"{share(test['new_customers'], test['customers'])} of {test['customers']:,}."
@@ -159,7 +179,9 @@ def answers(summary, leak_check, lineage, run, steps):
     return "\n".join(f"- **{question}** {as_text(answer)}" for question, answer in answers.items())
 
 
-def headline(con, paths, summary, days):
+def headline(
+    con: duckdb.DuckDBPyConnection, paths: dict[str, Path], summary: Splits, days: list[dict[str, Any]]
+) -> Table:
     """Rows, units, customers, articles and days, of the whole and of each split, and what is new in it."""
     later = " union all ".join(f"select customer_id, article_id from {scan(paths[at])}" for at in ("valid", "test"))
     new = "count(distinct {0}_id) filter ({0}_id not in (select {0}_id from train_{0}s))".format
@@ -177,7 +199,7 @@ def headline(con, paths, summary, days):
     return Table(table, ["", "whole", *summary])
 
 
-def daily_chart(days, run):
+def daily_chart(days: list[dict[str, Any]], run: dict[str, Any]) -> VegaChart:
     """Rows per day, and two lines where valid and test begin."""
     x = {"field": "day", "timeUnit": "utcyearmonthdate", "title": None, "axis": {"format": "%b %Y"}}
     y = {"field": "rows", "type": "quantitative"}
@@ -190,7 +212,9 @@ def daily_chart(days, run):
     return chart("Rows per day", days, height=220, title=title, layer=[bars, lines])
 
 
-def funnel(summary, lineage, run, in_dataset, units):
+def funnel(
+    summary: Splits, lineage: dict[str, Any], run: dict[str, Any], in_dataset: int, units: int
+) -> list[dict[str, Any]]:
     """From the file of purchases to the three tables, as far as the files tell, as bars."""
     steps, made_from = [], lineage.get("create_parquet_dataset")
     if made_from:
@@ -221,7 +245,7 @@ def funnel(summary, lineage, run, in_dataset, units):
     return steps
 
 
-def drift(con, paths):
+def drift(con: duckdb.DuckDBPyConnection, paths: dict[str, Path]) -> list[Markdown | Table]:
     """How train and test differ: five small charts of shares, and how far apart these are."""
     paths = {label: paths[label] for label in ("train", "test")}
     history = (
@@ -243,7 +267,9 @@ def drift(con, paths):
     return [Markdown(text), Table([charts])]
 
 
-def drift_chart(con, title, query, bands=None):
+def drift_chart(
+    con: duckdb.DuckDBPyConnection, title: str, query: str, bands: dict[float, str] | None = None
+) -> VegaChart:
     """Shares of train and test side by side, for each band of the query's values, or else each value."""
     shares = {"train": Counter(), "test": Counter()}
     for split, value, count in con.sql(query).fetchall():
@@ -264,7 +290,9 @@ def drift_chart(con, title, query, bands=None):
     return chart(title, data, title=heading, height={"step": 11}, mark="bar", encoding=encoding)
 
 
-def min_interactions(con, paths, lineage):
+def min_interactions(
+    con: duckdb.DuckDBPyConnection, paths: dict[str, Path], lineage: dict[str, Any]
+) -> list[Markdown | VegaChart]:
     """What other values would keep: all of them, where dbt has counted whom it left out."""
     filtered, groups = lineage.get("vars", {}), lineage.get("customers_by_lines")
     first, chosen = 1, filtered.get("min_interactions", 1)
@@ -292,7 +320,7 @@ def min_interactions(con, paths, lineage):
     return [Markdown(f"{title} {text}"), bar_chart("Customers kept by min_interactions", bars)]
 
 
-def empty_cells(con, paths, summary):
+def empty_cells(con: duckdb.DuckDBPyConnection, paths: dict[str, Path], summary: Splits) -> list[Markdown | Table]:
     """Nulls of each column, which the parquet files know without being read."""
     nulls = {}
     for label, path in paths.items():
@@ -304,7 +332,7 @@ def empty_cells(con, paths, summary):
     return [Markdown(text), *([Table(table, ["column", *paths])] if table else [])]
 
 
-def origin(summary, leak_check, lineage, run):
+def origin(summary: Splits, leak_check: dict[str, str], lineage: dict[str, Any], run: dict[str, Any]) -> Table:
     """The verdict, the parameters, the splits and the files of all stages, by content."""
     made_from = lineage.get("create_parquet_dataset") or {}
     files = [*made_from.get("inputs", []), *made_from.get("outputs", []), *lineage["dataset"]]

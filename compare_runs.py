@@ -9,6 +9,7 @@ compares first the parameters, then the files the runs were made from, then the 
 import argparse
 import signal
 import sys
+from typing import Any
 
 from metaflow import Run, namespace
 from metaflow.exception import MetaflowException, MetaflowNotFound
@@ -16,7 +17,7 @@ from metaflow.exception import MetaflowException, MetaflowNotFound
 PARAMETERS = ("ROW_SAMPLING", "SAMPLING_SEED", "TRAINING_END_DATE", "VALIDATION_END_DATE")
 
 
-def flatten(value, name=""):
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
     """Nested dicts and lists as one dict of dotted names; a file is named by its own name."""
     if isinstance(value, dict):
         pairs = value.items()
@@ -31,7 +32,7 @@ def flatten(value, name=""):
     }
 
 
-def differences(one, other):
+def differences(one: Any, other: Any) -> list[str]:
     """The lines in which two runs' data differ, in the order parameters, inputs, rows."""
     groups = {
         "parameter": [{name: getattr(data, name) for name in PARAMETERS} for data in (one, other)],
@@ -47,7 +48,7 @@ def differences(one, other):
     return lines
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="compare_runs.py",
         description=__doc__,

@@ -49,7 +49,7 @@ class DataPrepFlow(FlowSpec):
     )
 
     @step
-    def start(self):
+    def start(self) -> None:
         """Check the parameters and the data set before any work is done."""
         import uri
         from dataset import DatasetError, check_dataset, parse_day
@@ -91,7 +91,7 @@ class DataPrepFlow(FlowSpec):
     # With an id, so that `--with card` may add Metaflow's own beside it.
     @card(type="blank", id="data_set", refresh_interval=10)
     @step
-    def get_dataset(self):
+    def get_dataset(self) -> None:
         """Sample if asked, split by date, prove that nothing leaked and store the three tables."""
         import vocabulary
         from card import show_card, show_progress
@@ -172,7 +172,7 @@ class DataPrepFlow(FlowSpec):
         self.next(self.end)
 
     @step
-    def end(self):
+    def end(self) -> None:
         """Say what the splits hold, and how to open them."""
         from summary import closing_text, summary_text
 

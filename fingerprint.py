@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ _NULL = np.uint64(0x9E3779B97F4A7C15)
 _ROWS = 100_000  # at a time: the arrays of a batch stay in the processor's cache or near it
 
 
-def fingerprint(path, schema):
+def fingerprint(path: Path, schema: pa.Schema) -> str:
     """The fingerprint of the parquet file's rows, as 16 hex digits.
 
     Each cell becomes 64 bits (whole numbers and days as they are, floats by their bits, text by
@@ -29,7 +30,7 @@ def fingerprint(path, schema):
     return f"{total % 2**64:016x}"
 
 
-def _row_group(path, schema, number):
+def _row_group(path: Path, schema: pa.Schema, number: int) -> int:
     """The sum of the mixed rows of one row group."""
     factors = [np.uint64(int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) | 1) for name in schema.names]
     text = [field.name for field in schema if pa.types.is_string(field.type)]
@@ -49,7 +50,7 @@ def _row_group(path, schema, number):
     return int(total)
 
 
-def _cells(column, name, known):
+def _cells(column: pa.Array, name: str, known: dict[str, tuple[pa.Array, np.ndarray]]) -> np.ndarray:
     """64 bits for each cell of an Arrow array."""
     if pa.types.is_dictionary(column.type):
         if name not in known or not known[name][0].equals(column.dictionary):
