@@ -38,6 +38,15 @@ DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' '
 	.venv-$*/bin/$(INSTALL) $<
 	touch $@
 
+# Where pip finds no CPU build of torch, LensKit, which needs it, is left out and said.
+.venv-trainers/requirements: requirements-trainers.txt
+	$(PYTHON) -m venv .venv-trainers
+	.venv-trainers/bin/$(INSTALL) $< || { \
+	  sed '/^torch==/,/^    # via/d' $< >.venv-trainers/without_torch.txt && \
+	  .venv-trainers/bin/$(INSTALL) .venv-trainers/without_torch.txt && \
+	  echo "No CPU build of torch here (PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu): LensKit is skipped."; }
+	touch $@
+
 demo: .venv/requirements
 	$(BIN)/python synthetic.py demo --scale $(SCALE)
 	$(BIN)/python create_parquet_dataset.py --data-dir demo

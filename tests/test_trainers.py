@@ -71,6 +71,7 @@ def test_implicit(data, tables, train):
 
 
 def test_lenskit(train):
+    pytest.importorskip("lenskit.als", exc_type=ImportError)  # it needs torch
     from lenskit.als import ImplicitMFScorer
     from lenskit.batch import recommend
     from lenskit.data import from_interactions_df
