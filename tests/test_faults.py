@@ -755,7 +755,8 @@ def check_hostile(folder, name, allowed, count):
         del lines[at : at + row["text"].count("\n") + 1]
     text = b"\n".join(lines).decode("utf-8-sig")
     header, *good = csv.reader(io.StringIO(text, newline=""))
-    good = [row[: len(header)] for row in good if not any(row[len(header) :])]  # surplus commas are passed over
+    # Empty lines hold nothing, and surplus commas are passed over.
+    good = [row[: len(header)] for row in good if row and not any(row[len(header) :])]
     table = pq.ParquetFile(folder / name).read().to_pylist()
     assert len(table) == len(good)
     for row, values in zip(good, table, strict=True):

@@ -212,7 +212,7 @@ def test_make_demo_in_a_folder_with_a_blank(tmp_path):
         if (ROOT / name).is_file():
             shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(ROOT / ".venv")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("METAFLOW", "DBT"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("METAFLOW", "DBT", "MAKE"))}
     made = subprocess.run(["make", "demo", "SCALE=0.001"], cwd=folder, env=clean, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
     lines = made.stdout.splitlines()
