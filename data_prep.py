@@ -63,8 +63,8 @@ class DataPrepFlow(FlowSpec):
             print("ATTENTION: LOCAL DATASTORE ENABLED")
         if uri.is_uri(self.DATASET) and (sentence := uri.fault(self.DATASET)):
             raise DatasetError(
-                f"{sentence} This run has stored the parameter already: remove the run {current.run_id} (README,"
-                " Keeping the disk free)."
+                f"{sentence} This run has stored the parameter already: remove the run {current.run_id}"
+                " (docs/keeping-the-disk-free.md)."
             )
         if not 0 <= self.ROW_SAMPLING <= 100:
             raise DatasetError(

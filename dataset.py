@@ -193,7 +193,7 @@ def check_files(
             check_filter(path, day, training_end_date)
         lineage = check_chain(Path(path), identities, inside[0][1])
     except LineageError as error:
-        raise DatasetError(f"{error}.".replace("..", ".")) from None
+        raise DatasetError(str(error)) from None
     if lineage:
         check_filter(path, datetime.date.fromisoformat(lineage["vars"]["training_end_date"]), training_end_date)
     else:
@@ -259,7 +259,7 @@ def parsed(model: type[Typed], text: str, where: str) -> dict[str, Any]:
     try:
         return parse(model, text, where)
     except LineageError as error:
-        raise LineageError(f"{error}: make the file again with {DBT_RUN}, or save it without that metadata") from None
+        raise LineageError(f"{error}: make the file again with {DBT_RUN}, or save it without that metadata.") from None
 
 
 def check_filter(path: str, filtered_until: datetime.date | None, training_end_date: datetime.datetime) -> None:
@@ -352,7 +352,7 @@ def check_chain(path: Path, identities: list[dict[str, Any]], inside: dict[str, 
     if record["outputs"] != identities or inside != made_with:
         raise LineageError(
             f"the data set {path} is not the file that {STAGE_2} beside it tells of (damaged, or of another run):"
-            f" run {DBT_RUN} again"
+            f" run {DBT_RUN} again."
         )
     if stage_1 is not None and stage_1 != record["create_parquet_dataset"]:
         made_from = record["create_parquet_dataset"] or {}
@@ -362,7 +362,7 @@ def check_chain(path: Path, identities: list[dict[str, Any]], inside: dict[str, 
         )
         raise LineageError(
             f"the data set {path} was made from another transactions_train than the one beside it ({what}):"
-            f" run {DBT_RUN} again"
+            f" run {DBT_RUN} again."
         )
     return record
 

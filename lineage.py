@@ -239,9 +239,3 @@ def hold(folder: Path) -> int:
         os.close(handle)
         raise LineageError(f"another run is writing into {folder}: wait until it has ended, then try again.") from None
     return handle
-
-
-def released(handle: int) -> None:
-    """Let other runs into the folder."""
-    with contextlib.suppress(OSError):
-        os.close(handle)

@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -36,7 +35,7 @@ def release() -> str:
     while _held:
         handle, folder = _held.pop()
         lineage.remove_workspace(folder)
-        lineage.released(handle)
+        os.close(handle)
     inputs_lineage.cache_clear()
     return ""
 
@@ -126,15 +125,9 @@ class Plugin(BasePlugin):
         os.chdir(Path(__file__).parent)  # data_dir is seen from here, wherever dbt was started
         if not memory_limit_error():  # else the hook before the first model says so
             conn.execute(f"set memory_limit = {engine.literal(engine.memory_limit())}")
-        for function, arguments in (
-            (memory_limit_error, 0),
-            (inputs_lineage, 1),
-            (workspace, 0),
-            (release, 0),
-            (publish, 4),
-        ):
-            name: Any = getattr(function, "__name__", "inputs_lineage")
-            conn.create_function(name, function, ["VARCHAR"] * arguments, "VARCHAR", side_effects=True)
+        functions = ((memory_limit_error, 0), (inputs_lineage, 1), (workspace, 0), (release, 0), (publish, 4))
+        for function, arguments in functions:
+            conn.create_function(function.__name__, function, ["VARCHAR"] * arguments, "VARCHAR", side_effects=True)
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         if sys.stdout.isatty():  # in a log, dbt's own line per model is enough

@@ -70,6 +70,14 @@ def hand_made(tmp_path_factory):
     return stages.whole_way(copy_csv(FIXTURE, tmp_path_factory.mktemp("hand_made")))
 
 
+@pytest.fixture
+def made(hand_made, tmp_path):
+    """A copy of the hand-made files of stages 1 and 2."""
+    folder = tmp_path / "data"
+    shutil.copytree(hand_made.folder, folder, ignore=shutil.ignore_patterns(".metaflow"))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def hm_real(tmp_path_factory):
     """The real rows after all three stages; tests only read it."""

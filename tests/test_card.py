@@ -397,6 +397,7 @@ def test_widest_figures_fit_the_terminal():
     }
     part = whole | {"rows": 266_364, "units": 266_364, "customers": 68_984, "new_customers": 5_572, "new_articles": 667}
     text = summary_text({"train": whole, "valid": part, "test": part}, {"rule": "passed"})
+    assert max(map(len, text.splitlines())) <= 37
     assert "31,256,357 266,364 266,364" in text
     assert not [line for line in text.splitlines() if line.startswith(" ")]
 

@@ -145,6 +145,17 @@ def test_the_last_lines_open_the_tables(hand_made, tmp_path):
     assert result.out == "{'train': 10, 'valid': 2, 'test': 3}\n", result
 
 
+def test_every_line_of_figures_fits_100_columns(hand_made):
+    """Metaflow writes time, run, step, task and process before each: 63 columns, of which the process has up to 7."""
+    said = [line for line in hand_made.prepared.out.splitlines() if "/end/" in line]
+    figures = said[: next(n for n, line in enumerate(said) if line.endswith("See it:"))]
+    assert len(figures) > 10
+    for line in figures:
+        prefix, _, text = line.partition("] ")
+        process = re.search(r"pid (\d+)", prefix)[1]
+        assert len(prefix) + 2 - len(process) + 7 + len(text) <= 100, line
+
+
 def test_thousands_are_separated(large_run, large):
     rows = {label: len(table) for label, table in split(parquet(large / RESULT)).items()}
     assert rows["train"] > 100_000

@@ -726,7 +726,7 @@ def same(table, text, value):
         return name == ""
     if column in NUMBERS[table]:
         return float(name) == value
-    return str(value) in (name, name.rstrip())  # blanks behind a closing quote are passed over
+    return name == str(value)
 
 
 def check_hostile(folder, name, allowed, count):

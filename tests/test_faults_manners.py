@@ -20,14 +20,6 @@ pytestmark = pytest.mark.faults
 RESULT = "filtered_dataframe.parquet"
 
 
-@pytest.fixture
-def made(hand_made, tmp_path):
-    """A copy of the hand-made files of stages 1 and 2."""
-    folder = tmp_path / "data"
-    shutil.copytree(hand_made.folder, folder, ignore=shutil.ignore_patterns(".metaflow"))
-    return folder
-
-
 def dbt(*arguments, data=None, cwd=ROOT / "dbt", **environment):
     """dbt as it is typed."""
     more = ["--vars", f"{{data_dir: {data}}}"] if data else []

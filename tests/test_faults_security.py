@@ -26,14 +26,6 @@ SECRET = "hunter2"
 SCRIPT = "<img src=x onerror=window.hit=1>"
 
 
-@pytest.fixture
-def made(hand_made, tmp_path):
-    """A copy of the hand-made files of stages 1 and 2."""
-    folder = tmp_path / "data"
-    shutil.copytree(hand_made.folder, folder, ignore=shutil.ignore_patterns(".metaflow"))
-    return folder
-
-
 def with_metadata(folder, metadata, name="that.parquet"):
     """The data set under another name, with this metadata: {text: text}."""
     table = pq.ParquetFile(folder / RESULT).read()

@@ -24,14 +24,6 @@ TABLES = ("articles", "customers", "transactions_train")
 STAGE_1, STAGE_2, RESULT = "create_parquet_dataset.json", "filtered_dataframe.json", "filtered_dataframe.parquet"
 
 
-@pytest.fixture
-def made(hand_made, tmp_path):
-    """A copy of the hand-made files of stages 1 and 2."""
-    folder = tmp_path / "data"
-    shutil.copytree(hand_made.folder, folder, ignore=shutil.ignore_patterns(".metaflow"))
-    return folder
-
-
 def text_of(result):
     text = result.out + result.err
     assert "Traceback" not in text, text
