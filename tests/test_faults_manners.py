@@ -195,6 +195,23 @@ def test_removing_a_run_leaves_nothing_of_it_and_all_of_the_others(made):
     assert run(*card, f"{kept}/get_dataset", cwd=made, **store).code == 0
 
 
+def test_a_tag_on_an_old_run_does_not_make_it_the_newest(made):
+    """By the line of the page; what Metaflow calls the latest is the tagged one."""
+    page = (ROOT / "docs" / "the-tables.md").read_text()
+    (line,) = re.findall(r"^newest = .*$", page, re.MULTILINE)
+    store = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(made)}
+    old, new = (
+        re.search(r"run id: (\S+)", flow("--row_sampling", percent, cwd=made, **store).out)[1] for percent in (0, 100)
+    )
+    script = (
+        "import time, metaflow; from metaflow import Flow; metaflow.namespace(None); time.sleep(1)\n"
+        f"metaflow.Run('DataPrepFlow/{old}').add_tag('march')\n{line}\n"
+        "print(Flow('DataPrepFlow').latest_successful_run.id, newest.id)"
+    )
+    result = run(PYTHON, "-c", script, cwd=made, **store)
+    assert result.out.split() == [old, new], result
+
+
 def test_make_demo_in_a_folder_with_a_blank(tmp_path):
     """Its last lines are three rows of test, and the command that printed them works again as pasted."""
     folder = tmp_path / "My Projects" / "it's"

@@ -241,8 +241,6 @@ SECRETS = [
 @pytest.mark.parametrize("way", ["--dataset URI", "--dataset=URI", "METAFLOW_RUN_DATASET"])
 def test_no_secret_is_shown_or_stored(uri, way, tmp_path):
     assert fault(uri) and SECRET not in shown(uri) and SECRET not in fault(uri)
-    if uri not in SECRETS[::4]:
-        return  # the functions say it; the command is tried for some
     store = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path)}
     if way == "METAFLOW_RUN_DATASET":
         result = flow(cwd=tmp_path, METAFLOW_RUN_DATASET=uri, **store)
