@@ -167,7 +167,7 @@ def check_dataset(path: str, training_end_date: datetime.datetime) -> tuple[dict
         con = connect(spill_to=folder, only=files)
         try:
             notices, lineage = check_files(con, path, files, identities, training_end_date)
-        except (duckdb.Error, OSError, pa.ArrowException) as error:
+        except (duckdb.Error, OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise unreadable(path, error) from error
         finally:
             con.close()
@@ -182,11 +182,7 @@ def check_files(
     training_end_date: datetime.datetime,
 ) -> tuple[list[str], dict[str, Any]]:
     """The checks of check_dataset() on the files: (notices, what a content hash proves of their making)."""
-    types = column_types(con, files)
-    check_columns(path, list(types))
-    notices = check_types(path, types)
-    ((rows,),) = con.sql(f"select count(*) from {scan(*files)}").fetchall()
-    check_not_empty(path, rows)
+    # Before the columns are looked at: in a damaged file they are anything.
     try:
         inside = [read_marks(file) for file in files]
         for day, _ in inside:
@@ -194,6 +190,11 @@ def check_files(
         lineage = check_chain(Path(path), identities, inside[0][1])
     except LineageError as error:
         raise DatasetError(str(error)) from None
+    types = column_types(con, files)
+    check_columns(path, list(types))
+    notices = check_types(path, types)
+    ((rows,),) = con.sql(f"select count(*) from {scan(*files)}").fetchall()
+    check_not_empty(path, rows)
     if lineage:
         check_filter(path, datetime.date.fromisoformat(lineage["vars"]["training_end_date"]), training_end_date)
     else:
