@@ -8,6 +8,7 @@ user may mount.
 import contextlib
 import csv
 import gc
+import glob
 import gzip
 import io
 import itertools
@@ -360,8 +361,8 @@ def test_kill_stage_3(apart, datastores, undisturbed, rng, count):
         surroundings = {"TMPDIR": str(temporary), "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(root)}
         process = start("stage 3", apart, **surroundings)
         if i % 3:  # in get_dataset, or when its artifacts are stored
-            while process.poll() is None and not list(temporary.glob("*/*.parquet")):
-                time.sleep(0.005)
+            while process.poll() is None and not glob.glob(f"{temporary}/*/*.parquet"):
+                time.sleep(0.005)  # glob.glob() bears a folder that goes meanwhile
             moment /= 2
         time.sleep(moment)
         killed = kill(process)
