@@ -1,6 +1,7 @@
 # make demo   the whole way on synthetic data, in a folder of its own
 # make test   every quick test
-# make lint   ruff for Python, sqlfluff for SQL
+# make journey   the same on real purchases of a grocery
+# make lint   ruff and mypy for Python, sqlfluff for SQL
 # The other targets are in docs/how-it-is-built.md.
 
 # Metaflow wants a user name, and root in a container often has none.
@@ -20,7 +21,7 @@ DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' '
 	|| (apt-get update && apt-get install --yes $(2)) >/dev/null 2>&1 \
 	|| { echo "$(1) is missing: sudo apt-get install $(2), or whatever brings it on your system." >&2; exit 1; }
 
-.PHONY: demo card docs notebooks test test-faults test-docs test-spark test-postgres test-warehouses test-trainers lint bench audit lock clean
+.PHONY: demo card docs notebooks test test-faults test-docs test-spark test-postgres test-warehouses test-trainers test-journey journey lint bench audit lock clean
 
 .venv/requirements: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -28,18 +29,18 @@ DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' '
 	touch $@
 
 # More on top, in the same environment.
-.venv/requirements-%: requirements-%.txt .venv/requirements
+.venv/requirements-%: requirements/%.txt .venv/requirements
 	$(BIN)/$(INSTALL) $<
 	touch $@
 
 # Packages that cannot stand beside the others.
-.venv-%/requirements: requirements-%.txt
+.venv-%/requirements: requirements/%.txt
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/$(INSTALL) $<
 	touch $@
 
 # Where pip finds no CPU build of torch, LensKit, which needs it, is left out and said.
-.venv-trainers/requirements: requirements-trainers.txt
+.venv-trainers/requirements: requirements/trainers.txt
 	$(PYTHON) -m venv .venv-trainers
 	.venv-trainers/bin/$(INSTALL) $< || { \
 	  sed '/^torch==/,/^    # via/d' $< >.venv-trainers/without_torch.txt && \
@@ -48,12 +49,22 @@ DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' '
 	touch $@
 
 demo: .venv/requirements
-	$(BIN)/python synthetic.py demo --scale $(SCALE)
+	$(BIN)/python tools/synthetic.py demo --scale $(SCALE)
 	$(BIN)/python create_parquet_dataset.py --data-dir demo
 	cd dbt && ../$(BIN)/dbt run --quiet --vars '{data_dir: ../demo}'
 	cd demo && METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" ../$(BIN)/python ../data_prep.py run --row_sampling 0
 	@echo && du -sh demo/filtered_dataframe.parquet demo/.metaflow
 	@echo && echo $(BIN)/python notebooks/first_rows.py demo && $(BIN)/python notebooks/first_rows.py demo
+
+# The same on a real shop, 1.5 million grocery purchases out of a Python package, in a folder of its own.
+journey: .venv/requirements-journey
+	$(BIN)/python tools/journey.py journey
+	$(BIN)/python create_parquet_dataset.py --project shops/complete_journey --data-dir journey
+	cd shops/complete_journey && ../../$(BIN)/dbt run --quiet --vars '{data_dir: ../../journey}'
+	cd journey && METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" ../$(BIN)/python ../data_prep.py run \
+	  --project ../shops/complete_journey --dataset "$$PWD/filtered_dataframe.parquet" --row_sampling 0
+	@cd journey && METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" ../$(BIN)/python ../data_prep.py card get get_dataset card.html
+	@echo && echo open journey/card.html && $(BIN)/python tools/popularity.py journey
 
 # The card of the demo's last run.
 card: .venv/requirements
@@ -87,17 +98,23 @@ test-postgres: .venv/requirements-dev .venv/requirements-postgres
 	$(BIN)/python -m pytest -m postgres
 
 test-warehouses: .venv-warehouses/requirements .venv-crucible/requirements
-	.venv-warehouses/bin/$(INSTALL) requirements-fakesnow.txt
-	.venv-warehouses/bin/python -m pytest -m warehouses tests/test_warehouses.py
+	.venv-warehouses/bin/$(INSTALL) requirements/fakesnow.txt
+	.venv-warehouses/bin/python -m pytest -m warehouses tests/transform/test_warehouses.py
 
 # LensKit, RecTools, implicit and Hugging Face datasets on the tables of a run; an environment of its own with torch.
 test-trainers: .venv/requirements .venv-trainers/requirements
 	.venv-trainers/bin/python -m pytest -m trainers tests/test_trainers.py
 
+# make journey, and the same computed in plain pandas.
+test-journey: journey .venv/requirements-dev
+	$(BIN)/python -m pytest -m journey
+
 lint: .venv/requirements-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	cd dbt && ../$(BIN)/sqlfluff lint models tests
+	cd shops/complete_journey && ../../$(BIN)/sqlfluff lint models
 
 bench: .venv/requirements-dev
 	$(BIN)/python benchmarks/bench.py --scale $(SCALE)
@@ -112,7 +129,9 @@ audit: .venv/tools/installed
 # Pins every package, also the indirect ones, with the hashes of its files; what is pinned already stays.
 lock: export CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/tools/installed
-	for part in "" -notebooks -dev -spark -postgres -warehouses -fakesnow -crucible -trainers; do .venv/tools/bin/$(COMPILE) requirements$$part.in || exit; done
+	.venv/tools/bin/$(COMPILE) --output-file requirements.txt requirements/base.in
+	cd requirements && for part in notebooks dev journey spark postgres warehouses fakesnow crucible trainers; do \
+	  ../.venv/tools/bin/$(COMPILE) $$part.in || exit; done
 
 .venv/tools/installed: .venv/requirements
 	$(PYTHON) -m venv .venv/tools

@@ -1,20 +1,6 @@
--- Load the three parquet files of the folder data_dir (an absolute path) into the schema raw:
+-- Load the three parquet files of the folder data_dir (an absolute path) into the tables of the schema raw:
+--   (cd dbt && dbt run-operation make_raw_tables --target snowflake)
 --   snow sql --filename dbt/load/snowflake.sql --database HM --variable data_dir=$PWD
-create schema if not exists raw;
-
-create or replace table raw.articles (
-    article_id varchar, product_code varchar, product_type_no bigint, product_group_name varchar,
-    graphical_appearance_no bigint, colour_group_code bigint, perceived_colour_value_id bigint,
-    perceived_colour_master_id bigint, department_no bigint, index_code varchar,
-    index_group_no bigint, section_no bigint, garment_group_no bigint
-);
-create or replace table raw.customers (
-    customer_id varchar, fn double, active double, club_member_status varchar,
-    fashion_news_frequency varchar, age double, postal_code varchar
-);
-create or replace table raw.transactions_train (
-    t_dat date, customer_id varchar, article_id varchar, price double, sales_channel_id bigint
-);
 create or replace stage raw.files;
 
 put 'file://&{data_dir}/articles' @raw.files auto_compress = false overwrite = true;

@@ -1,6 +1,6 @@
 {#- dbt takes any --vars without a word: a misspelled name would leave the default in force. -#}
 {% macro check_vars() %}
-  {%- set known = ['data_dir', 'training_end_date', 'min_interactions'] -%}
+  {%- set known = ['data_dir', 'training_end_date', 'validation_end_date', 'min_interactions'] -%}
   {%- for name in invocation_args_dict.get('vars', {}) if name not in known -%}
     {{ exceptions.raise_compiler_error(
       "unknown var '" ~ name ~ "': the vars of this project are " ~ known | join(', ') ~ "."
@@ -12,12 +12,20 @@
       "min_interactions is '" ~ minimum ~ "': it must be a whole number from 1 on, such as 5."
     ) }}
   {%- endif -%}
-  {%- set day = var('training_end_date') | string -%}
-  {%- if not modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', day) or not is_day(day) -%}
+  {%- for name in ('training_end_date', 'validation_end_date') if not is_day(var(name) | string) -%}
     {{ exceptions.raise_compiler_error(
-      "training_end_date is '" ~ day ~ "': it must be a day such as 2020-09-08."
+      name ~ " is '" ~ var(name) ~ "': it must be a day such as 2020-09-08."
     ) }}
+  {%- endfor -%}
+{% endmacro %}
+
+{#- Counted from the first of the month, a day that the month lacks is another one. -#}
+{% macro is_day(day) %}
+  {%- if not modules.re.fullmatch('(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])', day) -%}
+    {{ return(false) }}
   {%- endif -%}
+  {%- set first = modules.datetime.date(day[:4] | int, day[5:7] | int, 1) -%}
+  {{ return((first + modules.datetime.timedelta(days=day[8:] | int - 1)).isoformat() == day) }}
 {% endmacro %}
 
 {#- dbt run --empty, or DBT_EMPTY, would put a table without rows in the place of a good one. -#}
@@ -51,34 +59,6 @@
   {%- endif -%}
 {% endmacro %}
 
-{#- Refuse files that stage 1 did not write together, before anything reads them. -#}
-{% macro check_inputs() %}
-  {%- if execute and target.type == 'duckdb' -%}
-    {%- set wrong = run_query('select memory_limit_error()').columns[0][0] -%}
-    {%- if wrong -%}{{ exceptions.raise_compiler_error(wrong) }}{%- endif -%}
-    {%- if inputs_lineage() == 'null' -%}
-      {{ log(
-        'ATTENTION: ' ~ var('data_dir')
-        ~ ' has no create_parquet_dataset.json, so damage to its files would not be seen', info=true
-      ) }}
-    {%- endif -%}
-    {%- do run_query(
-      'set temp_directory = ' ~ string_literal(run_query('select workspace()').columns[0][0] ~ '/spill')
-    ) -%}
-    {%- set types = run_query(
-      'select column_type from (describe from ' ~ duckdb__read_parquet(var('data_dir') ~ '/transactions_train')
-      ~ ") where column_name = 't_dat'"
-    ).columns[0] -%}
-    {%- if types and 'TIME ZONE' in types[0] -%}
-      {{ log('ATTENTION: t_dat of transactions_train has a time zone: its days are taken in UTC', info=true) }}
-    {%- endif -%}
-  {%- endif -%}
-{% endmacro %}
-
-{% macro release_inputs() %}
-  {%- if execute and target.type == 'duckdb' -%}{%- do run_query('select release()') -%}{%- endif -%}
-{% endmacro %}
-
 {#- Not empty, no null in the row key, no key twice: where the engine writes a table, this runs in the
     transaction that replaces it, if the engine has one; DuckDB's file is checked before its rename. -#}
 {% macro check_result(relation) %}
@@ -102,22 +82,4 @@
       {{ exceptions.raise_compiler_error('the result has two rows with one ' ~ key | join(', ') ~ '.') }}
     {%- endif -%}
   {%- endif -%}
-{% endmacro %}
-
-{#- What stage 1 recorded of its three files, as JSON text; 'null' where nothing did. -#}
-{% macro inputs_lineage() %}
-  {{- return(adapter.dispatch('inputs_lineage', 'hm')()) -}}
-{% endmacro %}
-{% macro default__inputs_lineage() %}{{ return('null') }}{% endmacro %}
-{% macro duckdb__inputs_lineage() %}
-  {%- set answer = run_query('select inputs_lineage(' ~ string_literal(var('data_dir')) ~ ')') -%}
-  {{- return(answer.columns[0][0]) -}}
-{% endmacro %}
-
-{#- strptime would raise a traceback; jinja has no try. -#}
-{% macro is_day(day) %}
-  {%- set year, month, number = day[:4] | int, day[5:7] | int, day[8:] | int -%}
-  {%- set leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) -%}
-  {%- set days = [31, 29 if leap else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] -%}
-  {{ return(year > 0 and 1 <= month <= 12 and 1 <= number <= days[month - 1]) }}
 {% endmacro %}

@@ -1,10 +1,5 @@
-with lines as (
-
-    select * from {{ ref('purchase_lines') }}
-
-),
-
-articles as (
+-- depends_on: {{ ref('items') }}
+with articles as (
 
     select * from {{ ref('articles_staging') }}
 
@@ -14,22 +9,10 @@ customers as (
 
     select * from {{ ref('customers_staging') }}
 
-),
-
--- only days before training_end_date decide who is in: a look at later ones
--- would leak the future into the training set
-frequent_customers as (
-
-    select customer_no
-    from lines
-    where t_dat < cast('{{ var("training_end_date") }}' as {{ type_datetime() }})
-    group by customer_no
-    having count(*) >= {{ var("min_interactions") }}
-
 )
 
 select
-    lines.article_id,
+    kept_lines.article_id,
     articles.product_code,
     articles.product_type_no,
     articles.product_group_name,
@@ -49,20 +32,14 @@ select
     customers.customer_id,
     customers.fashion_news_frequency,
     customers.postal_code,
-    lines.price,
-    lines.sales_channel_id,
-    lines.t_dat,
-    lines.quantity
-from lines
-inner join frequent_customers
-    on lines.customer_no = frequent_customers.customer_no
-inner join articles on lines.article_id = articles.article_id
-inner join customers on lines.customer_no = customers.customer_no
--- a total order, and last, since a join keeps none: equal inputs, equal files;
--- customer_no sorts as customer_id does
-order by
-    lines.t_dat,
-    lines.customer_no,
-    lines.article_id,
-    lines.sales_channel_id,
-    lines.price
+    kept_lines.price,
+    kept_lines.sales_channel_id,
+    kept_lines.t_dat,
+    kept_lines.quantity
+    {{ place_of('kept_lines') }}
+from {{ ref('kept_lines') }} as kept_lines
+inner join articles on kept_lines.article_id = articles.article_id
+inner join customers on kept_lines.customer_no = customers.customer_no
+{{ ordered_by(
+    'kept_lines', ['t_dat', 'customer_no', 'article_id', 'sales_channel_id', 'price']
+) }}

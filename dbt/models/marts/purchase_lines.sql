@@ -1,3 +1,5 @@
+{{ config(materialized=narrow_table()) }}
+
 with transactions as (
 
     select * from {{ ref('transactions_staging') }}

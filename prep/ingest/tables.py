@@ -1,0 +1,288 @@
+"""Stage 1: a shop's raw files become parquet files, all of them or none."""
+
+import csv
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from prep import duck, lock, manifest
+from prep.duck import identifier, scan
+from prep.errors import PrepError, first_line
+from prep.ingest.bad_rows import BadRows, Reject
+from prep.ingest.csv_file import CsvFile
+from prep.ingest.parquet_file import ParquetFile
+from prep.parquet import ROW_GROUP_ROWS, TableWriter
+from prep.shop import RawTable, Shop
+
+ENDINGS = (".csv", ".csv.gz", ".parquet")
+DRAWN = "\N{INFORMATION SEPARATOR ONE}drawn"  # a column that no file has: is the row in the sample?
+# Fewer purchases than this share with a known item, or user, and the files hardly belong together.
+LEAST_KNOWN = 0.1
+# How DuckDB's errors begin for which the machine is to blame, not the file.
+MACHINE = ("Out of Memory", "IO Error", "INTERRUPT")
+
+
+class Report(NamedTuple):
+    """What became of one file."""
+
+    name: str
+    rows: dict[str, int]  # as manifest.Rows
+    bytes: int
+    seconds: float
+
+
+class Tables:
+    """One run of stage 1 in the folder that it holds."""
+
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, shop: Shop, folder: Path, workspace: Path, made_with: dict[str, Any]
+    ) -> None:
+        self.con, self.shop, self.folder, self.workspace, self.made_with = con, shop, folder, workspace, made_with
+        self.paths = {table.name: workspace / table.name for table in shop.tables}
+        self.rejects: list[Reject] = []
+
+    def write(self) -> tuple[list[Report], dict[str, int]]:
+        """Read the raw files, check and write the tables, and publish all of them; returns what to tell."""
+        sources = {table.name: self.source(table) for table in self.shop.tables}
+        states = {name: state_on_disk(source.path) for name, source in sources.items()}
+        inputs = [source.content() for source in sources.values()]
+        marks = manifest.stage_1_marks(self.made_with, inputs)
+        reports = []
+        for table in self.shop.tables:
+            source, started = sources[table.name], time.monotonic()
+            print(f"reading {source.path} ({source.path.stat().st_size:,} bytes)", file=sys.stderr)
+            rows = self.write_table(table, source, marks)
+            if state_on_disk(source.path) != states[table.name]:
+                raise PrepError(f"{source.path} was changed while it was read: start again once it is whole.")
+            if rows["kept"] == 0:
+                raise PrepError(
+                    f"no purchase of the {rows['read']:,} in {source.path} is left at fraction"
+                    f" {self.made_with['fraction']}: take a larger fraction or another --seed."
+                )
+            size = self.paths[table.name].stat().st_size
+            reports.append(Report(table.name, rows, size, time.monotonic() - started))
+            self.check_key(table, source.path)
+        record = self.made_with | {"inputs": inputs, "rows": {report.name: report.rows for report in reports}}
+        record["unknown"] = self.count_unknown(record["rows"][self.shop.purchases.name]["kept"])
+        record["outputs"] = [manifest.content_of(path) for path in self.paths.values()]
+        self.publish(record)
+        return reports, record["unknown"]
+
+    def source(self, table: RawTable) -> CsvFile | ParquetFile:
+        """The file of the table, whatever its ending."""
+        found = [path for end in ENDINGS if (path := self.folder / (table.name + end)).is_file()]
+        if not found:
+            raise PrepError(
+                f"{table.name}.csv (or .csv.gz, .parquet) is missing in {self.folder.resolve()}: put it there,"
+                " or name its folder with --data-dir."
+            )
+        if len(found) > 1:
+            names = " and ".join(path.name for path in found)
+            raise PrepError(f"{self.folder} holds {names}, two files of one table: remove one of them.")
+        if found[0].suffix == ".parquet":
+            return ParquetFile(self.con, found[0], table)
+        return CsvFile(found[0], table)
+
+    def drawn(self, table: RawTable) -> str | None:
+        """SQL: is this row in the sample? None where all are.
+
+        A stable hash, so 0.1 lies inside 0.25 for the same seed: md5 as hex text is below the fraction of the
+        hash space; the engine's own hash and random generator change from version to version. By row, identical
+        rows stay together: they are units of one purchase.
+        """
+        fraction, by, seed = (self.made_with[name] for name in ("fraction", "by", "seed"))
+        if fraction == 1 or table.holds != "purchases":
+            return None
+        names = [table.user or ""] if by == "customer" else [column.name for column in table.columns]
+        cells = [f"coalesce(cast({identifier(name)} as varchar), '')" for name in names]
+        text = " || ':' || ".join([duck.literal(seed), *cells])
+        return f"md5({text}) < '{int(fraction * 2**64):016x}'"
+
+    def write_table(self, table: RawTable, source: CsvFile | ParquetFile, marks: dict[str, str]) -> dict[str, int]:
+        """Write one raw table as parquet; returns its manifest.Rows. Every line of a CSV file is accounted for."""
+        target, drawn = self.paths[table.name], self.drawn(table)
+        if isinstance(source, ParquetFile):
+            source.check(self.con)
+            rows, kept = self.stream(source.columns(), source.scan(), drawn, target, marks)
+            return {"read": rows, "kept": kept, "sampled_out": rows - kept, "rejected": 0}
+
+        def write(path: Path | None, lines: int, parallel: bool) -> tuple[int, int]:
+            rows_of = source.scan(path, parallel)
+            checked = f"{rows_of} where case when {source.valid()} then true else error('bad row') end"
+            rows, kept = self.stream(source.columns(), checked, drawn, target, marks)
+            source.check_every_line_is_a_row(self.con, rows_of, lines, rows)
+            return rows, kept
+
+        known = len(self.rejects)
+        try:
+            rows, kept = read_strictly(source, write, None, source.lines)
+        except duckdb.Error as error:
+            blame(error, source.path)
+            # The first writing ended at the fault, so a file without one never pays for this.
+            bad = BadRows(self.con, source, self.workspace, self.rejects, self.made_with["max_bad_rows"])
+            without, lines = bad.put_aside()
+            if len(self.rejects) == known:
+                raise PrepError(
+                    f"{source.path} has a fault whose line cannot be told ({first_line(error)}): download it again."
+                ) from error
+            rows, kept = read_strictly(source, write, without, lines)
+            without.unlink()
+        rejected = len(self.rejects) - known
+        if rows == 0:
+            raise PrepError(f"{source.path} has a header and no good row: download it again.")
+        return {"read": rows + rejected, "kept": kept, "sampled_out": rows - kept, "rejected": rejected}
+
+    def stream(
+        self, columns: str, rows_of: str, drawn: str | None, target: Path, marks: dict[str, str]
+    ) -> tuple[int, int]:
+        """Write the rows that are drawn; returns the numbers of rows read and written."""
+        query = f"select {columns}{f', {drawn} as {identifier(DRAWN)}' if drawn else ''} from {rows_of}"
+        schema = self.con.sql(query).limit(0).to_arrow_table().schema
+        if drawn:
+            schema = schema.remove(len(schema) - 1)
+        rows = 0
+        with TableWriter(target, schema.with_metadata(marks)) as writer:
+            for batch in duck.batches(self.con, query, ROW_GROUP_ROWS):
+                rows += batch.num_rows
+                if drawn:
+                    batch = batch.drop_columns([DRAWN]).filter(batch.column(DRAWN))
+                writer.write(batch)
+        return rows, writer.rows
+
+    def check_key(self, table: RawTable, path: Path) -> None:
+        """An id that stands twice in its file would double purchases when stage 2 joins."""
+        if table.key is None:
+            return
+        key = identifier(table.key)
+        twice = self.con.sql(
+            f"select {key}, count(*) from {scan(self.paths[table.name])} group by all having count(*) > 1"
+            " order by all limit 1"
+        ).fetchall()
+        for value, count in twice:
+            raise PrepError(f"{path}: {table.key} {value!r} stands {count} times in the file: it must be there once.")
+
+    def count_unknown(self, kept: int) -> dict[str, int]:
+        """The kept purchases whose item, user, or either, is not in its table, by the table's name."""
+        purchases = scan(self.paths[self.shop.purchases.name])
+        unknown, known = {}, []
+        for table, column in self.joins():
+            ours, key, others = identifier(column), identifier(table.key or ""), scan(self.paths[table.name])
+            known.append(f"{ours} in (select {key} from {others})")
+            ((unknown[table.name],),) = self.con.sql(
+                f"select coalesce(sum(n), 0)::bigint from (select {ours} as {key}, count(*) as n from {purchases}"
+                f" group by all) anti join (select {key} from {others}) using ({key})"
+            ).fetchall()
+            if table.unknown == "left_out" and unknown[table.name] > kept * (1 - LEAST_KNOWN):
+                raise self.does_not_join(table, column, unknown[table.name], kept)
+        unknown["either"] = sum(unknown.values())
+        if sum(count > 0 for count in unknown.values()) > 2:
+            ((joined,),) = self.con.sql(f"select count(*) from {purchases} where {' and '.join(known)}").fetchall()
+            unknown["either"] = kept - joined
+        return unknown
+
+    def joins(self) -> list[tuple[RawTable, str]]:
+        """The tables of items and users, and the column of the purchases that says which."""
+        purchases, items, users = self.shop.purchases, self.shop.table("items"), self.shop.table("users")
+        return [
+            (table, column) for table, column in ((items, purchases.item), (users, purchases.user)) if table and column
+        ]
+
+    def does_not_join(self, table: RawTable, column: str, unknown: int, kept: int) -> PrepError:
+        """Of files whose ids are written in two ways stage 2 would join nearly nothing."""
+        purchases = self.shop.purchases.name
+        of_purchases, of_file = (
+            [value for (value,) in self.con.sql(
+                f"select distinct {identifier(name)} from {scan(self.paths[file])} order by all limit 2"
+            ).fetchall()]
+            for name, file in ((column, purchases), (table.key or "", table.name))
+        )  # fmt: skip
+        return PrepError(
+            f"{unknown:,} of {kept:,} purchases have a {column} that is not in the {table.name} file, so the files do"
+            f" not belong together or write their ids in two ways (at least {LEAST_KNOWN:.0%} must be known):"
+            f" {purchases} has {of_purchases}, {table.name} has {of_file}."
+        )
+
+    def publish(self, record: dict[str, Any]) -> None:
+        finished = {path: self.folder / name for name, path in self.paths.items()}
+        rejects = self.folder / manifest.REJECTS
+        if self.rejects:
+            finished[self.workspace / rejects.name] = rejects
+            # Bytes that are no UTF-8 are shown as escapes.
+            with (self.workspace / rejects.name).open(
+                "w", encoding="utf-8", errors="backslashreplace", newline=""
+            ) as file:
+                csv.writer(file).writerows([Reject._fields, *self.rejects])
+        manifest.publish(finished, self.folder / manifest.STAGE_1, record)
+        if not self.rejects:
+            rejects.unlink(missing_ok=True)  # of an earlier run
+
+
+def read_strictly(
+    source: CsvFile, write: Callable[[Path | None, int, bool], tuple[int, int]], path: Path | None, lines: int
+) -> tuple[int, int]:
+    """write(), and where DuckDB's threads stumble over line breaks in quotes, with one of them."""
+    try:
+        return write(path, lines, True)
+    except duckdb.Error as error:
+        blame(error, source.path)
+        if not source.quoted:
+            raise
+        return write(path, lines, False)
+
+
+def blame(error: duckdb.Error, path: Path) -> None:
+    """Raise what is not to be mended by another look at the lines."""
+    if "not a GZIP stream" in str(error):  # zeros behind the end, which Python's gzip passes over
+        raise PrepError(f"{path} holds bytes after its gzip data: decompress it and compress it again.") from error
+    if str(error).startswith(MACHINE):
+        raise error
+
+
+def state_on_disk(path: Path) -> tuple[int, int, int]:
+    state = os.stat(path)
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def write_tables(shop: Shop, data_dir: Path, made_with: dict[str, Any], limit: str | None) -> None:
+    """Write the shop's tables into `data_dir` and print the rows read and kept of each.
+
+    made_with: {"fraction": above 0 and up to 1, "by": "customer" or "row", "seed", "max_bad_rows": whole numbers};
+    limit: DuckDB's memory, such as '1GB'. Raises PrepError; the previous output then stays as it was.
+    """
+    if not data_dir.is_dir():
+        raise PrepError(f"the folder {data_dir.resolve()} is missing: name the one of the raw files with --data-dir.")
+    limit = duck.memory_limit(limit)
+    try:
+        with lock.held(data_dir) as workspace:
+            names = [table.name for table in shop.tables]
+            manifest.check_targets(data_dir / name for name in (*names, manifest.REJECTS, manifest.STAGE_1))
+            con = duck.connect(limit, spill_to=workspace / "spill")
+            try:
+                reports, unknown = Tables(con, shop, data_dir, workspace, made_with).write()
+            finally:
+                con.close()
+    except duckdb.Error as error:
+        raise PrepError(f"DuckDB gave up in {data_dir} ({first_line(error)}).") from error
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise PrepError(f"{error.filename or data_dir} could not be read or written ({reason}).") from error
+    print_report(shop, reports, unknown)
+
+
+def print_report(shop: Shop, reports: list[Report], unknown: dict[str, int]) -> None:
+    print("file                  rows read   rows kept  sampled out  rejected          bytes  seconds")
+    for name, rows, size, seconds in reports:
+        read, kept, sampled_out, rejected = rows.values()
+        print(f"{name:<19}{read:>12,}{kept:>12,}{sampled_out:>13,}{rejected:>10,}{size:>15,}{seconds:>9.1f}")
+    for table in shop.tables:
+        if unknown.get(table.name):
+            fate = "dbt's join leaves them out" if table.unknown == "left_out" else "they stay, without its columns"
+            print(
+                f"{unknown[table.name]:,} of the kept purchases are of {table.name} that are not in the {table.name}"
+                f" file: {fate}."
+            )

@@ -1,0 +1,92 @@
+"""Record batches become one parquet file whose row groups, and so its bytes, do not hang on the batches."""
+
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from prep.errors import PrepError
+
+ROW_GROUP_ROWS = 122_880  # of DuckDB's own files, and few enough to wait in memory
+
+
+class TableWriter:
+    """Writes record batches as a parquet file with exactly `group_rows` rows in each row group but the last.
+
+    DuckDB cuts a stream into batches, and the row groups of its own COPY, as its threads come and go.
+    `options` are those of pyarrow.parquet.ParquetWriter.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, group_rows: int = ROW_GROUP_ROWS, **options: Any) -> None:
+        self.rows = 0
+        self._schema, self._group_rows = schema, group_rows
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", **options)
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows_waiting = 0
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        with self._writer:
+            if error_type is None and self._rows_waiting:
+                self._write_group()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        while batch.num_rows:
+            part = batch.slice(0, self._group_rows - self._rows_waiting)
+            batch = batch.slice(part.num_rows)
+            self._waiting.append(part)
+            self._rows_waiting += part.num_rows
+            if self._rows_waiting == self._group_rows:
+                self._write_group()
+
+    def _write_group(self) -> None:
+        self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema), row_group_size=self._rows_waiting)
+        self.rows += self._rows_waiting
+        self._waiting, self._rows_waiting = [], 0
+
+
+def in_order(batches: Iterable[pa.RecordBatch], place: str) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in the order of the column `place`, without it: 0, 1, 2 and so on.
+
+    A join hands out long runs of consecutive places, nearly in order: a run waits until its turn has come.
+    """
+    waiting: list[tuple[int, int, pa.RecordBatch]] = []
+    number, turn = itertools.count(), 0
+    for batch in batches:
+        places = batch.column(place).to_numpy()
+        batch = batch.drop_columns([place])
+        cuts = np.flatnonzero(np.diff(places) != 1) + 1
+        for start, end in itertools.pairwise([0, *cuts.tolist(), len(places)]):
+            if end > start:
+                heapq.heappush(waiting, (int(places[start]), next(number), batch.slice(start, end - start)))
+        while waiting and waiting[0][0] <= turn:
+            first, _, run = heapq.heappop(waiting)
+            turn = first + run.num_rows
+            yield run
+    while waiting:  # behind a place that the join left out
+        yield heapq.heappop(waiting)[2]
+
+
+def with_unique_key(batches: Iterable[pa.RecordBatch], key: list[str], what: str) -> Iterator[pa.RecordBatch]:
+    """Yield the batches; PrepError where a row lacks a part of its key, or two neighbours have the same."""
+    last = None
+    for batch in batches:
+        columns = [batch.column(name) for name in key]
+        if nulls := [name for name, column in zip(key, columns, strict=True) if column.null_count]:
+            raise PrepError(f"{what} has rows without {', '.join(nulls)}, parts of the row key.")
+        same = pa.array(np.ones(max(batch.num_rows - 1, 0), dtype=bool))
+        for column in columns:
+            same = pc.and_(same, pc.equal(column[1:], column[:-1]))
+        ends = [tuple(column[at].as_py() for column in columns) for at in (0, -1) if batch.num_rows]
+        if pc.any(same).as_py() or (ends and ends[0] == last):
+            raise PrepError(f"{what} has two rows with one {', '.join(key)}, the row key.")
+        last = ends[-1] if ends else last
+        yield batch

@@ -1,0 +1,298 @@
+"""The card of get_dataset: what is in the data set, and is the split fair?
+
+Aggregates only: no row and no id of a customer leaves the tables.
+"""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from metaflow import current
+from metaflow.cards import Markdown, ProgressBar, Table, VegaChart
+
+from prep.duck import identifier, path_literal
+from prep.manifest import MOST_LINES
+from prep.report.charts import (
+    CHOSEN,
+    KEPT,
+    LEFT_OUT,
+    SPLIT_COLOURS,
+    as_text,
+    bar,
+    bar_chart,
+    daily_chart,
+    drift_chart,
+    share,
+)
+from prep.report.summary import verdict_text
+from prep.split.members import Members
+
+CARD = "data_set"  # the id of our card among the step's cards
+SECONDS_BEFORE_PROGRESS = 5  # each refresh starts a process of Metaflow's: not for short steps
+# The lower end of a band of values, and what it is called.
+HISTORIES = {0: "none", 1: "1 to 4", 5: "5 to 9", 10: "10 to 19", 20: "20 to 49", 50: "50 to 99", 100: "100 or more"}
+MOST_VALUES = 10  # numbers with more are shown in bands
+UNKNOWN = "not known"
+# Small charts stand in one row where there is room, and below each other on a phone.
+STYLE = """<style>
+.mf-card .sectionItems { grid-gap: .5rem; }
+.mf-card ul { padding-left: 1.2rem; margin-bottom: 1rem; }
+.mf-card td, .mf-card th { padding: .3rem .6rem; text-align: right; }
+.mf-card td:first-child, .mf-card th:first-child { text-align: left; }
+.mf-card table:has(.vega-embed) { table-layout: fixed !important; width: 100%; }
+.mf-card td:has(.vega-embed) { background: none; padding: 0; vertical-align: top; }
+.mf-card .vega-embed { width: 100%; break-inside: avoid; }
+.mf-card svg { max-width: 100%; height: auto; }
+@media screen and (max-width: 60rem) {
+  .mf-card main { padding: 1rem; }
+  .mf-card td, .mf-card th { font-size: .7rem; padding: .2rem; overflow-wrap: anywhere; }
+  .mf-card table:has(.vega-embed) td { display: block; }
+}
+@media print {
+  aside { display: none !important; } main { margin: 0 !important; }
+  .mf-card .sectionItems { display: block; }
+  h2, h2 + p { break-after: avoid; }
+}
+</style>"""
+
+
+def show_progress(batches: Iterable[pa.RecordBatch], rows_expected: int) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches; the card says how many of the expected rows have passed."""
+    card = current.card[CARD]
+    bar = ProgressBar(max=100, label="Rows split by date", unit="%")
+    card.append(bar)
+    rows, started = 0, time.monotonic()
+    for batch in batches:
+        yield batch
+        rows += batch.num_rows
+        bar.update(min(100, 100 * rows // max(rows_expected, 1)), f"{rows:,} of {rows_expected:,}")
+        if time.monotonic() - started > SECONDS_BEFORE_PROGRESS:
+            card.refresh()
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the card shows."""
+
+    members: Members
+    summary: dict[str, dict[str, Any]]  # the artifacts of the run
+    leak_check: dict[str, str]
+    lineage: dict[str, Any]
+    run: dict[str, Any]  # its id and its parameters as given
+    available: dict[str, Any]  # the data set before row sampling
+
+    def show(self) -> None:
+        """Put the finished card in the place of the progress bar."""
+        steps, days = self.funnel(), self.days()
+        parts = [
+            Markdown(f"{STYLE}\n\n# What is in the data set, and is the split fair?"),
+            Markdown(self.answers(steps)),
+            self.headline(days),
+            Markdown(
+                "## Rows per day\n\nA row is one purchase line"
+                f" ({', '.join(as_text(name) for name in self.members.shop.grain)}). Units are the pieces."
+                " New is who or what has no row in train."
+            ),
+            daily_chart(days, {"valid": self.run["training_end_date"], "test": self.run["validation_end_date"]}),
+            Markdown(
+                "## Where the rows went\n\nFrom the file of purchases to the tables. Grey is what was taken away."
+            ),
+            bar_chart("Rows after each step", steps),
+            *(self.drift() if self.summary["test"]["rows"] else []),
+            *self.min_interactions(),
+            *self.empty_cells(),
+            Markdown(
+                "## Leak check, parameters and origin\n\nEqual fingerprints: equal rows; equal sha256: equal files."
+            ),
+            self.origin(),
+        ]
+        card = current.card[CARD]
+        card.clear()
+        card.extend(parts)
+
+    def days(self) -> list[dict[str, Any]]:
+        """Rows of each day: day, split, rows."""
+        time = identifier(self.members.shop.time)
+        each = " union all ".join(
+            f"select strftime({time}, '%Y-%m-%d') as day, '{split.label}' as split, count(*) as rows"
+            f" from {split.scan()} group by all"
+            for split in self.members.splits
+        )
+        return self.members.ask(f"{each} order by day")
+
+    def answers(self, steps: list[dict[str, Any]]) -> str:
+        """The questions for which the card is opened, each with its answer in a sentence or two."""
+        test, begins, filtered = self.summary["test"], self.run["validation_end_date"], self.lineage.get("vars")
+        new = f"{share(test['new_customers'], test['customers'])} of {test['customers']:,}."
+        if self.run["row_sampling"] not in (0, 100):
+            new += " In a sample of the rows, a customer may be new because no earlier row was drawn."
+        if filtered:
+            least, day = filtered["min_interactions"], filtered["training_end_date"]
+            new += f" Only customers with {least} or more purchase lines before {day} are in the data set."
+        for group in self.lineage.get("customers_by_lines", []):
+            if group["lines"] == 0:
+                new += f" {group['customers']:,} who bought only later, with {group['rows']:,} rows, are not."
+        left_out = [
+            f"{step['text']} ({step['why']})" for step in steps if "why" in step and step["start"] < step["end"]
+        ]
+        answers = {
+            "When is the split?": f"train is all days before {self.run['training_end_date']}; valid is from then to the"
+            f" day before {begins}; test is from {begins} to {test['last_day'] or 'the end'}.",
+            "How many customers of the test days are new?": new,
+            "What was left out, and why?": f"{'; '.join(left_out) or 'Nothing that the files tell of'}.",
+            "Does a later day leak into train?": f"No. {verdict_text(self.leak_check).capitalize()}.",
+        }
+        return "\n".join(f"- **{question}** {as_text(answer)}" for question, answer in answers.items())
+
+    def headline(self, days: list[dict[str, Any]]) -> Table:
+        """Rows, units, customers, articles and days, of the whole and of each split, and what is new in it."""
+        splits = self.summary.values()
+        whole = {name: sum(split[name] for split in splits) for name in ("rows", "units")}
+        for what, name in (("users", "customers"), ("items", "articles")):
+            whole[name] = self.members.ask(f"select count(*) as n from {what}")[0]["n"]
+        table = [[name, *(f"{of[name]:,}" for of in (whole, *splits))] for name in whole]
+        table[0] = ["rows", *(share(of["rows"], whole["rows"]) for of in (whole, *splits))]
+        with_rows = [str(sum(day["split"] == label for day in days)) for label in self.summary]
+        table.append(["days with rows", f"{len(days):,}", *with_rows])
+        for part in ("customers", "articles"):
+            for name, of in ((f"new_{part}", part), (f"rows_of_new_{part}", "rows")):
+                cells = (share(split[name], split[of]) for split in (self.summary["valid"], self.summary["test"]))
+                table.append([name.replace("_", " "), "", "", *cells])
+        return Table(table, ["", "whole", *self.summary])
+
+    def funnel(self) -> list[dict[str, Any]]:
+        """From the file of purchases to the three tables, as far as the files tell, as bars."""
+        steps, made_from, in_dataset = [], self.lineage.get("create_parquet_dataset"), self.available["rows"]
+        if made_from:
+            shop, filtered = self.members.shop, self.lineage["vars"]
+            purchases = made_from["rows"][shop.purchases.name]
+            lacking = [table.name for table in shop.tables if table.unknown == "left_out" and table.key]
+            unknown = made_from["unknown"]["either" if len(lacking) == 2 else lacking[0]] if lacking else 0
+            lines = sum(group["rows"] for group in self.lineage["customers_by_lines"])
+            left = purchases["read"]
+            steps.append(bar(f"{left:,} rows in the file of {shop.purchases.name}", KEPT, left))
+            for rows, text, why in (
+                (purchases["rejected"], "rejected: broken lines", "they are in rejects.csv"),
+                (purchases["sampled_out"], f"left out by fraction {made_from['fraction']:g}", "as asked for"),
+                (unknown, f"of unknown {' or '.join(lacking)}", "their files lack them"),
+                (
+                    purchases["kept"] - unknown - lines,
+                    "merged into the quantity of an equal row",
+                    "not lost: units of one purchase",
+                ),
+                (
+                    lines - in_dataset,
+                    f"of customers with under {filtered['min_interactions']} purchase lines",
+                    f"before {filtered['training_end_date']}: too short a history",
+                ),
+            ):
+                left -= rows
+                steps.append(bar(f"{rows:,} rows {text}", LEFT_OUT, rows, left) | {"why": why})
+        steps.append(bar(f"{in_dataset:,} rows in the data set", KEPT, in_dataset))
+        drawn, start = sum(split["rows"] for split in self.summary.values()), 0
+        left_out, why = in_dataset - drawn, f"{self.run['row_sampling']} percent asked for"
+        steps.append(bar(f"{left_out:,} rows not drawn by row_sampling", LEFT_OUT, left_out, drawn) | {"why": why})
+        for label, split in self.summary.items():
+            steps.append(bar(f"{split['rows']:,} rows in {label}", SPLIT_COLOURS[label], split["rows"], start))
+            start += split["rows"]
+        return steps
+
+    def drift(self) -> list[Markdown | Table]:
+        """How train and test differ: small charts of shares, and how far apart these are."""
+        text = (
+            "## Train against test: where they drift apart\n\nShares of the rows (first chart: of the customers, by"
+            " their lines in train), train blue, test black. The percentage is the part of test that had to change for"
+            " both to be alike."
+        )
+        histories = [
+            (split, next(HISTORIES[low] for low in reversed(HISTORIES) if low <= row["lines"]), row["n"])
+            for split in ("train", "test")
+            for row in self.members.ask(
+                f"select train as lines, count(*) as n from users where {split} > 0 group by all"
+            )
+        ]
+        charts = [drift_chart("Lines in train", histories, [*HISTORIES.values()])]
+        charts += [self.drift_of(column.name) for column in self.members.shop.columns if column.drift]
+        return [Markdown(text), Table([charts])]
+
+    def drift_of(self, name: str) -> VegaChart:
+        """One column's values, or, of a number with many, bands that hold a fifth of train each."""
+        train, _, test = self.members.splits
+        cell, bands = identifier(name), None
+        value, order = f"coalesce(cast({cell} as varchar), '{UNKNOWN}')", None
+        if self.members.shop.schema.field(name).type != pa.string():
+            facts = f"count(distinct {cell}) as values, quantile_disc({cell}, [0, 0.2, 0.4, 0.6, 0.8]) as ends"
+            (facts_of,) = self.members.ask(f"select {facts} from {train.scan()}")
+            if facts_of["values"] > MOST_VALUES:
+                bands = sorted(set(facts_of["ends"]))
+        if bands:
+            names = [f"below {bands[1]:.4g}" if len(bands) > 1 else "any"]
+            names += [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(bands[1:])]
+            names += [f"from {bands[-1]:.4g}"] * (len(bands) > 1)
+            whens = " ".join(f"when {cell} < {end!r} then '{number}'" for number, end in enumerate(bands[1:]))
+            value = f"case when {cell} is null then '{UNKNOWN}' {whens} else '{len(names) - 1}' end"
+            order = [*names, UNKNOWN]
+        rows = self.members.con.sql(
+            f"select 'train', {value}, count(*) from {train.scan()} group by all"
+            f" union all select 'test', {value}, count(*) from {test.scan()} group by all"
+        ).fetchall()
+        if bands:
+            rows = [(split, at if at == UNKNOWN else names[int(at)], count) for split, at, count in rows]
+        return drift_chart(name, rows, order)
+
+    def min_interactions(self) -> list[Markdown | VegaChart]:
+        """What other values would keep: all of them, where dbt has counted whom it left out."""
+        filtered, groups = self.lineage.get("vars", {}), self.lineage.get("customers_by_lines")
+        first, chosen = 1, filtered.get("min_interactions", 1)
+        if chosen > MOST_LINES:
+            return []  # nobody counted so far
+        if groups:
+            text = (
+                f"before {as_text(filtered['training_end_date'])}, and all their rows. The dark bar is this data set."
+            )
+        else:
+            first, text = chosen, "in train, and all their rows."
+            if chosen > 1:
+                text += (
+                    f" dbt left out those with fewer than {chosen}; run it with min_interactions 1 to see them here."
+                )
+            groups = self.members.ask(
+                "select train as lines, count(*) as customers, sum(train + valid + test)::bigint as rows from users"
+                " where train > 0 group by all"
+            )
+        bars = []
+        for least in range(first, MOST_LINES + 1):
+            customers, rows = (sum(g[what] for g in groups if g["lines"] >= least) for what in ("customers", "rows"))
+            text_of_bar = f"{least}: {customers:,} customers, {rows:,} rows"
+            bars.append(bar(text_of_bar, CHOSEN if least == chosen else KEPT, customers))
+        title = "## What another min_interactions would keep\n\nCustomers with at least so many purchase lines"
+        return [Markdown(f"{title} {text}"), bar_chart("Customers kept by min_interactions", bars)]
+
+    def empty_cells(self) -> list[Markdown | Table]:
+        """Nulls of each column, which the parquet files know without being read."""
+        names, nulls = self.members.shop.names, {}
+        for split in self.members.splits:
+            found = self.members.con.sql(
+                "select path_in_schema, sum(stats_null_count)::bigint"
+                f" from parquet_metadata({path_literal(split.path)}) group by all"
+            )
+            nulls[split.label] = Counter(dict(found.fetchall()))
+        columns = [column for column in names if any(of[column] for of in nulls.values())]
+        table = [
+            [name, *(share(of[name], self.summary[label]["rows"]) for label, of in nulls.items())] for name in columns
+        ]
+        text = f"## Empty cells\n\n{len(names) - len(table)} of the {len(names)} columns have none."
+        return [Markdown(text), *([Table(table, ["column", *nulls])] if table else [])]
+
+    def origin(self) -> Table:
+        """The verdict, the parameters, the splits and the files of all stages, by content."""
+        made_from = self.lineage.get("create_parquet_dataset") or {}
+        files = [*made_from.get("inputs", []), *made_from.get("outputs", []), *self.lineage["dataset"]]
+        table = [[name, str(value)] for name, value in (self.leak_check | self.run).items()]
+        table += [[f"fingerprint of {label}", split["fingerprint"][:16]] for label, split in self.summary.items()]
+        table += [[f"sha256 of {file['name']}, {file['bytes']:,} bytes", file["sha256"][:16]] for file in files]
+        return Table(table)

@@ -1,0 +1,161 @@
+"""Stage 3 as DataPrepFlow's steps call it: what start checks, and what get_dataset does."""
+
+import datetime
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from prep import duck
+from prep.errors import PrepError
+from prep.manifest import DATASET
+from prep.shop import Shop, read_shop
+from prep.split.dataset import (
+    check_dataset,
+    columns_query,
+    items_fit,
+    look_at,
+    open_dataset,
+    parse_day,
+    temporary_folder,
+    unreadable,
+)
+from prep.split.leaks import check_for_leaks, fail_if_leaking
+from prep.split.members import Members
+from prep.split.splits import available_rows, check_splits, example_row, make_splits, write_splits
+from prep.uri import fault, is_uri, shown
+
+Days = tuple[datetime.datetime, datetime.datetime]  # training_end_date, validation_end_date
+
+
+@dataclass(frozen=True)
+class Start:
+    """What start has found."""
+
+    shop: Shop
+    dataset: str
+    days: Days
+    lineage: dict[str, Any]
+
+
+def check_start(run_id: str, parameters: dict[str, Any]) -> Start:
+    """Check the parameters, {name: value}, and the data set; prints what is to be said of them."""
+    row_sampling, seed, dataset = (parameters[name] for name in ("row_sampling", "sampling_seed", "dataset"))
+    if is_uri(dataset) and (sentence := fault(dataset)):
+        raise PrepError(
+            f"{sentence} This run has stored the parameter already: remove the run {run_id}"
+            " (docs/keeping-the-disk-free.md)."
+        )
+    if not 0 <= row_sampling <= 100:
+        raise PrepError(f"--row_sampling is {row_sampling}: it must be a percent from 0 to 100; 0 keeps all rows.")
+    if not 0 <= seed < 2**63:
+        raise PrepError(f"--sampling_seed is {seed}: it must be from 0 to {2**63 - 1}.")
+    shop = read_shop(parameters["project"]) if parameters["project"] else read_shop()
+    if parameters["project"] and dataset == DATASET:
+        dataset = str(Path(shop.data_dir, DATASET))
+        print(f"dataset: {dataset} (of the shop)")
+    names = ("training_end_date", "validation_end_date")
+    training_end, validation_end = texts = [parameters[name] or getattr(shop, name) for name in names]
+    days = parse_day(names[0], training_end), parse_day(names[1], validation_end)
+    for name, text in zip(names, texts, strict=True):
+        print(f"{name}: {text}{'' if parameters[name] else ' (of the shop)'}")
+    if days[1] <= days[0]:
+        raise PrepError(
+            f"--validation_end_date {validation_end} is not after --training_end_date {training_end}: valid would have"
+            " no day."
+        )
+    duck.memory_limit()
+    lineage: dict[str, Any] = {}
+    with temporary_folder() as folder:
+        if is_uri(dataset):
+            look_at(open_dataset(dataset, shop, folder, only_look=True))
+        else:
+            lineage, notices = check_dataset(open_dataset(dataset, shop, folder), days[0], folder)
+            for notice in notices:
+                print(f"ATTENTION: {notice}")
+    return Start(shop, dataset, days, lineage)
+
+
+class Run:
+    """One run of get_dataset: the data set is opened, split, and described. `folder` is for temporary files."""
+
+    def __init__(self, shop: Shop, dataset: str, folder: Path, days: Days, row_sampling: int, seed: int) -> None:
+        self.shop, self.folder, self.row_sampling, self.seed = shop, folder, row_sampling, seed
+        self.everything = row_sampling in (0, 100)
+        self.splits = make_splits(*days, folder)
+        self.dataset = open_dataset(dataset, shop, folder)
+
+    def open(self, checked: dict[str, Any]) -> None:
+        """Take the data set that start has checked, or a table of a database, which is checked here."""
+        if is_uri(self.dataset.name):
+            self.lineage, notices = check_dataset(self.dataset, self.splits[0].end, self.folder)
+            for notice in notices:
+                print(f"ATTENTION: {notice}")
+        elif (content := self.dataset.content()) != checked["dataset"]:
+            raise PrepError(
+                f"the data set {self.dataset.name} is another one than step start has checked: check it again with"
+                " `python data_prep.py resume start`, or begin a new run."
+            )
+        else:
+            self.lineage = checked | {"dataset": content}
+        files = [*self.dataset.files, *self.dataset.items, *(split.path for split in self.splits)]
+        self.con = duck.connect(spill_to=self.folder, only=files)
+
+    def split(self, progress: Callable[[Iterable[pa.RecordBatch], int], Iterator[pa.RecordBatch]]) -> Members:
+        """Write the rows, or a sample of them, into the splits; prints what it takes."""
+        state = self.dataset.state()
+        try:
+            query = columns_query(self.con, self.dataset.files, self.shop.columns)
+            if not self.everything:
+                # The seeded Bernoulli sample is the same for any number of threads.
+                query += f" using sample {int(self.row_sampling)} percent (bernoulli, {int(self.seed)})"
+                print(
+                    f"ATTENTION: A SAMPLE: {self.row_sampling} percent of the rows are drawn (Bernoulli, seed"
+                    f" {self.seed}); --row_sampling 0 takes all"
+                )
+            print(f"Fetching rows with query: {query}")
+            print(f"Example row {example_row(self.con, self.shop, query)}")
+            self.available = available_rows(self.con, self.dataset, self.splits)
+            rows_expected = self.available["rows"] * (self.row_sampling or 100) // 100
+            batches = progress(duck.batches(self.con, query, 100_000), rows_expected)
+            write_splits(batches, rows_expected, self.splits, self.shop)
+        except duckdb.Error as error:
+            raise unreadable(self.dataset, error) from error
+        if self.dataset.state() != state:
+            raise PrepError(
+                f"the data set {shown(self.dataset.name)} was replaced while it was read: run the flow again."
+            )
+        return Members(self.con, self.shop, self.splits)
+
+    def describe(self, members: Members) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+        """The artifacts summary, item_id_2_meta and leak_check; PrepError where the split leaks or train is empty."""
+        summary = members.summary()
+        for notice in check_splits(summary, self.available, self.splits, self.row_sampling):
+            print(notice)
+        items = None
+        if items_fit(self.con, self.dataset):
+            items = columns_query(self.con, self.dataset.items, self.shop.item_columns)
+        elif self.dataset.items:
+            print("ATTENTION: the item table beside the data set is of another one, so it is left aside")
+        metadata = members.item_metadata(items)
+        least = self.lineage.get("vars", {}).get("min_interactions", 1) if self.everything else 0
+        leak_check = check_for_leaks(members, least, {column for meta in metadata.values() for column in meta})
+        fail_if_leaking(leak_check)
+        return summary, metadata, leak_check
+
+    def parameters(self) -> dict[str, Any]:
+        """What the run was asked for, as the card shows it."""
+        training_end, validation_end = (split.end for split in self.splits[:2])
+        return {
+            "row_sampling": self.row_sampling,
+            "sampling_seed": self.seed,
+            "training_end_date": f"{training_end:%Y-%m-%d}",
+            "validation_end_date": f"{validation_end:%Y-%m-%d}",
+            "dataset": shown(self.dataset.name),
+        }
+
+    def close(self) -> None:
+        self.con.close()

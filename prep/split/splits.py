@@ -1,0 +1,151 @@
+"""The split by date: train, valid and test, and the rows that go into each."""
+
+import contextlib
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prep import duck
+from prep.duck import identifier, identifiers, scan
+from prep.errors import PrepError
+from prep.parquet import TableWriter
+from prep.shop import Shop
+from prep.split.dataset import Dataset, day_literal
+
+# A row group holds one dictionary for each text column. The fewer groups, the fewer times the
+# 64-character ids are written and held by the reader, and the more rows wait here for one to fill.
+ROW_GROUPS = 8
+SMALLEST_ROW_GROUP = 100_000
+ROWS_PER_PROGRESS_LINE = 5_000_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows with start <= time < end, and the parquet file that they go into."""
+
+    label: str
+    start: datetime.datetime
+    end: datetime.datetime
+    path: Path
+
+    def holds(self, time: str) -> str:
+        """SQL: is this time, a SQL timestamp, of the split?"""
+        conditions = []
+        if self.start != datetime.datetime.min:
+            conditions.append(f"{time} >= {day_literal(self.start)}")
+        if self.end != datetime.datetime.max:
+            conditions.append(f"{time} < {day_literal(self.end)}")
+        return " and ".join(conditions)
+
+    def scan(self) -> str:
+        return scan(self.path)
+
+
+def make_splits(
+    training_end_date: datetime.datetime, validation_end_date: datetime.datetime, folder: Path
+) -> list[Split]:
+    """train: time < training_end_date; valid: from it on, before validation_end_date; test: from that on."""
+    first, last = datetime.datetime.min, datetime.datetime.max
+    bounds = {
+        "train": (first, training_end_date),
+        "valid": (training_end_date, validation_end_date),
+        "test": (validation_end_date, last),
+    }
+    return [Split(label, start, end, folder / f"{label}.parquet") for label, (start, end) in bounds.items()]
+
+
+def write_splits(batches: Iterable[pa.RecordBatch], rows_expected: int, splits: list[Split], shop: Shop) -> None:
+    """Write the rows into the splits' files by their day, each in the order it came; all are written, empty or not.
+
+    `rows_expected`, about the number of rows to come, decides how large a row group is.
+    """
+    group_rows = max(SMALLEST_ROW_GROUP, rows_expected // ROW_GROUPS)
+    rows = 0
+    with contextlib.ExitStack() as files:
+        writers = {
+            split: files.enter_context(
+                TableWriter(split.path, shop.schema, group_rows, dictionary_pagesize_limit=1 << 30)
+            )
+            for split in splits
+        }
+        for batch in batches:
+            if batch.num_rows == 0:
+                continue
+            times = batch.column(shop.time)
+            first, last = pc.min_max(times).as_py().values()
+            for split, writer in writers.items():
+                if split.start <= first and last < split.end:
+                    writer.write(batch)
+                elif first < split.end and split.start <= last:
+                    writer.write(batch.filter(pc.and_(pc.greater_equal(times, split.start), pc.less(times, split.end))))
+            if rows // ROWS_PER_PROGRESS_LINE < (rows := rows + batch.num_rows) // ROWS_PER_PROGRESS_LINE:
+                print(f"{rows:,} rows")
+    written = sum(writer.rows for writer in writers.values())
+    if written != rows:
+        raise PrepError(f"{rows:,} rows were read and {written:,} written to the splits: rows would be lost.")
+
+
+def example_row(con: duckdb.DuckDBPyConnection, shop: Shop, query: str) -> dict[str, Any]:
+    """One row of the query, without what it says of the user: logs stay."""
+    shown = [name for name in shop.names if name not in shop.names_of("user")]
+    for batch in duck.batches(con, f"select {identifiers(shown)} from ({query}) limit 1"):
+        for row in batch.to_pylist():
+            return row
+    return {}
+
+
+def available_rows(con: duckdb.DuckDBPyConnection, dataset: Dataset, splits: list[Split]) -> dict[str, Any]:
+    """What the data set has before row sampling: rows, units, first_day, last_day, and the rows of each split."""
+    shop = dataset.shop
+    time = f"cast({identifier(shop.time)} as timestamp)"
+    counts = {
+        "rows": "count(*)",
+        "units": units(shop),
+        "first_day": f"min({time})::date",
+        "last_day": f"max({time})::date",
+    }
+    counts |= {split.label: f"count(*) filter ({split.holds(time)})" for split in splits}
+    (row,) = con.sql(f"select {', '.join(counts.values())} from {scan(*dataset.files)}").fetchall()
+    return dict(zip(counts, row, strict=True))
+
+
+def units(shop: Shop) -> str:
+    """SQL for the units of all rows: the rows, where the shop has no quantity."""
+    quantity = shop.with_role("quantity")
+    return f"coalesce(sum({identifier(quantity)}), 0)::bigint" if quantity else "count(*)"
+
+
+def check_splits(
+    summary: dict[str, dict[str, Any]], available: dict[str, Any], splits: list[Split], row_sampling: int
+) -> list[str]:
+    """Refuse a run without a row to train on; returns what is to be said of the splits."""
+    rows = {label: split["rows"] for label, split in summary.items()}
+    training_end, validation_end = splits[0].end, splits[1].end
+    if rows["train"] == 0:
+        raise PrepError(
+            f"no row to train on before {training_end:%Y-%m-%d}"
+            f" (validation_end_date {validation_end:%Y-%m-%d}); the data set has the days"
+            f" {available['first_day']} to {available['last_day']}, of which --row_sampling {row_sampling} kept"
+            f" {sum(rows.values()):,} rows: take all with --row_sampling 0, or dates within these days."
+        )
+    notices = [
+        f"# {rows['train']:,} events in the training set, {rows['valid']:,} for validation, {rows['test']:,} for test"
+    ]
+    for label in ("valid", "test"):
+        if rows[label] == 0 and available[label] == 0:
+            notices.append(
+                f"ATTENTION: {label} IS EMPTY: the data set has no row of its days (it ends on"
+                f" {available['last_day']}); it is stored without rows"
+            )
+        elif rows[label] == 0:
+            notices.append(
+                f"ATTENTION: {label} IS EMPTY: the data set has {available[label]:,} rows of its days, and the sample"
+                f" of {row_sampling} percent drew none; take all with --row_sampling 0, or a larger percent"
+            )
+    return notices
