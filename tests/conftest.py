@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # the project's modules lie flat in its folder
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 # Before metaflow is imported: it reads these once. The folder goes when the tests have ended.
 _surroundings = tempfile.TemporaryDirectory(prefix="tests-")
@@ -26,7 +26,6 @@ os.environ |= {
 }
 
 import stages  # noqa: E402
-
 import synthetic  # noqa: E402
 
 CHROMIUM = shutil.which("chromium")
@@ -34,7 +33,7 @@ FIXTURE = Path(__file__).parent / "fixture"
 HM_REAL = ROOT.parent / "shared" / "hm_real"
 
 
-FAULTS = pytest.StashKey()  # (fault, tried, survived, notes) of each test in test_faults.py
+FAULTS = pytest.StashKey()  # (fault, tried, survived, notes) of each test in faults/test_kills_and_disks.py
 
 
 def pytest_configure(config):
@@ -44,7 +43,7 @@ def pytest_configure(config):
 def pytest_terminal_summary(terminalreporter, config):
     if not config.stash[FAULTS]:
         return
-    terminalreporter.section(f"faults, FAULTS_SEED={sys.modules['test_faults'].SEED}")
+    terminalreporter.section(f"faults, FAULTS_SEED={sys.modules['test_kills_and_disks'].SEED}")
     terminalreporter.write_line(f"{'fault':<55}{'tried':>6}{'survived':>10}  of which")
     for fault, tried, survived, notes in config.stash[FAULTS]:
         terminalreporter.write_line(f"{fault:<55}{tried:>6}{survived:>10}  {notes}")

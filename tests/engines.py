@@ -8,9 +8,8 @@ import socket
 import duckdb
 import pytest
 import stages
-from conftest import HM_REAL, SURROUNDINGS, copy_csv
-
 import synthetic
+from conftest import HM_REAL, SURROUNDINGS, copy_csv
 
 SOURCES = ["seed0", "seed1", "hm_real"]
 INPUTS = ("articles", "customers", "transactions_train")
@@ -47,7 +46,7 @@ def dbt(command, target, data_dir, *options, project=stages.ROOT / "dbt", **envi
     )
 
 
-def assert_built(result, tests="36 data tests, 6 unit tests"):
+def assert_built(result, tests="40 data tests, 6 unit tests"):
     """All models and tests ran, and none failed or was left out."""
     assert result.code == 0, result.out[-5000:] + result.err[-5000:]
     assert tests in result.out
@@ -93,8 +92,7 @@ def project_with(folder, model, old, new):
     """A copy of the dbt project in which `new` stands for `old` in one model."""
     project = folder / "dbt"
     shutil.copytree(stages.ROOT / "dbt", project, ignore=shutil.ignore_patterns("target", "logs"))
-    for name in ("lineage.py", "engine.py"):  # where the target dev looks for them
-        shutil.copy(stages.ROOT / name, folder)
+    shutil.copytree(stages.ROOT / "prep", folder / "prep")  # where the target dev looks for it
     (path,) = project.glob(f"models/**/{model}.sql")
     text = path.read_text()
     assert text.count(old) == 1

@@ -107,7 +107,12 @@ def split(filtered, training_end_date="2020-09-08", validation_end_date="2020-09
     return {label: filtered[rows].reset_index(drop=True) for label, rows in parts.items()}
 
 
-def item_id_2_meta(filtered):
-    """{str(article_id): {article column: value}} for every article of the table."""
-    articles = filtered[ARTICLE_COLUMNS].drop_duplicates()
-    return {str(row["article_id"]): row for row in articles.to_dict("records")}
+def item_id_2_meta(filtered, articles):
+    """{str(article_id): {article column: value}} for every article of the table, with its names and text."""
+    names = [name for name in articles if name.endswith("_name") and name not in ARTICLE_COLUMNS] + ["detail_desc"]
+    names = articles.assign(article_id=articles["article_id"].astype("int64"))[["article_id", *names]]
+    described = filtered[ARTICLE_COLUMNS].drop_duplicates().merge(names, on="article_id")
+    return {
+        str(row["article_id"]): {name: None if pd.isna(cell) else cell for name, cell in row.items()}
+        for row in described.to_dict("records")
+    }

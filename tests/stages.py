@@ -19,12 +19,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import create_parquet_dataset
+from prep.shop import read_shop
+from prep.split.dataset import check_dataset, open_dataset, parse_day
 
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
 DBT = Path(sys.executable).with_name("dbt")
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["dbt.cli.main", "dbt.adapters.duckdb", "pandas", "pyarrow.parquet"])
+
+
+SHOP = read_shop()
+SCHEMA = SHOP.schema
 
 
 class Result(NamedTuple):
@@ -96,6 +102,12 @@ def dbt_process(command, data_dir, **options):
 def flow(*arguments, **options):
     """data_prep.py run."""
     return run(PYTHON, ROOT / "data_prep.py", "run", *arguments, **options)
+
+
+def check(path, day="2020-09-08"):
+    """What start asks of the data set: (lineage, notices)."""
+    with tempfile.TemporaryDirectory() as folder:
+        return check_dataset(open_dataset(str(path), SHOP, Path(folder)), parse_day("day", day), Path(folder))
 
 
 def run_of(result):

@@ -5,7 +5,6 @@ import re
 
 import pytest
 import stages
-
 import synthetic
 
 NOTEBOOKS = stages.ROOT / "notebooks"

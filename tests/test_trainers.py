@@ -8,9 +8,8 @@ import re
 
 import pandas as pd
 import pytest
-from stages import ROOT, run
-
 import synthetic
+from stages import ROOT, run
 
 pytestmark = pytest.mark.trainers
 

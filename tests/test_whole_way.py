@@ -9,16 +9,17 @@ import pandas as pd
 import pandas_pipeline
 import pytest
 import stages
+import synthetic
 from conftest import SURROUNDINGS
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from pandas_pipeline import ARTICLE_COLUMNS, ARTICLE_TEXTS, CUSTOMER_COLUMNS, TRANSACTION_COLUMNS
 from stages import artifacts, frame, parquet
 
-import dataset
-import engine
-import splits
-import synthetic
+from prep import duck
+from prep.split.artifacts import stored_table
+from prep.split.dataset import columns_query
+from prep.split.splits import make_splits, write_splits
 
 FILES = ("articles", "customers", "transactions_train")
 RESULT = "filtered_dataframe.parquet"
@@ -84,7 +85,7 @@ def test_stage_3_is_the_split_of_pandas(way):
     for label, expected in way.splits.items():
         assert len(expected) > 0
         pd.testing.assert_frame_equal(frame(data.label_to_dataset[label]), expected, check_exact=True)
-    assert data.item_id_2_meta == pandas_pipeline.item_id_2_meta(way.filtered)
+    assert data.item_id_2_meta == pandas_pipeline.item_id_2_meta(way.filtered, way.csv["articles"])
 
 
 def test_no_unit_and_no_money_is_lost(way):
@@ -201,9 +202,10 @@ def test_invented_tables_come_out_as_in_pandas(tables, how, training_end, valida
     pd.testing.assert_frame_equal(parquet(folder / RESULT), filtered, check_exact=True)
 
     days = [datetime.datetime.fromisoformat(day) for day in (training_end, validation_end)]
-    con = engine.connect()
-    batches = con.sql(dataset.dataset_query(con, [folder / RESULT])).to_arrow_reader(7)
-    paths = splits.split_by_date(batches, 1000, *days, folder)
-    for label, table in pandas_pipeline.split(filtered, *days).items():
-        stored = pickle.loads(pickle.dumps(splits.stored_table(paths[label])))
+    con, splits = duck.connect(), make_splits(*days, folder)
+    batches = duck.batches(con, columns_query(con, [folder / RESULT], stages.SHOP.columns), 7)
+    write_splits(batches, 1000, splits, stages.SHOP)
+    expected = pandas_pipeline.split(filtered, *days)
+    for split in splits:
+        table, stored = expected[split.label], pickle.loads(pickle.dumps(stored_table(split.path)))
         pd.testing.assert_frame_equal(frame(stored), table, check_exact=True)

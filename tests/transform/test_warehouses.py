@@ -118,6 +118,13 @@ def fakesnow():
         yield connection
 
 
+def create_database(connection):
+    import snowflake.connector
+
+    with snowflake.connector.connect(**connection) as con:
+        con.cursor().execute("create database if not exists shop")
+
+
 def load_snowflake(connection, data_dir):
     """What dbt/load/snowflake.sql does in Snowflake's own client."""
     import snowflake.connector
@@ -126,7 +133,7 @@ def load_snowflake(connection, data_dir):
     script = re.sub(r"^--.*$", "", script, flags=re.MULTILINE).replace("&{data_dir}", str(data_dir))
     with snowflake.connector.connect(**connection) as con:
         cursor = con.cursor()
-        for statement in ["create database if not exists shop", "use database shop", *script.split(";")]:
+        for statement in ["use database shop", *script.split(";")]:
             if statement.strip():
                 cursor.execute(statement)
 
@@ -134,10 +141,15 @@ def load_snowflake(connection, data_dir):
 @pytest.mark.parametrize("source", engines.SOURCES)
 def test_same_rows_and_same_run_on_fakesnow(source, fakesnow, tmp_path):
     data_dir = engines.by_duckdb(source).folder
-    load_snowflake(fakesnow, data_dir)
     address = {name: fakesnow[name] for name in ("host", "port", "account", "protocol")}
     profile = project_profile(tmp_path / "profile", "snowflake", **address)
     environment = ACCOUNT | {"SNOWFLAKE_USER": fakesnow["user"], "SNOWFLAKE_PASSWORD": fakesnow["password"]}
+    create_database(fakesnow)
+    made = engines.dbt(
+        "run-operation", "snowflake", data_dir, "make_raw_tables", "--profiles-dir", profile, **environment
+    )
+    assert made.code == 0, made.out
+    load_snowflake(fakesnow, data_dir)
     # fakesnow cannot make the temporary tables of dbt's unit tests
     engines.assert_built(
         engines.dbt(
@@ -150,7 +162,7 @@ def test_same_rows_and_same_run_on_fakesnow(source, fakesnow, tmp_path):
             profile,
             **environment,
         ),
-        tests="36 data tests, 4 view models",
+        tests="40 data tests, 6 view models",
     )
     # The driver's own options, in the URI, lead it to the emulator.
     options = "&".join(f"adbc.snowflake.sql.uri.{name}={fakesnow[name]}" for name in ("host", "port", "protocol"))

@@ -109,11 +109,12 @@ def test_one_id_has_one_form(data, tables):
     for key in ("customer_id", "article_id"):
         assert data.vocabulary[key].type == tables["train"].schema.field(key).type
         assert data.vocabulary[key].to_pylist() == sorted(set(tables["train"][key].to_pylist()))
+    meta = data.item_id_2_meta  # once: each access opens the artifact anew
     for table in tables.values():
         for article in set(table["article_id"].to_pylist()):
-            assert data.item_id_2_meta[str(article)]["article_id"] == article
+            assert meta[str(article)]["article_id"] == article
     for article in data.vocabulary["article_id"].to_pylist():
-        assert str(article) in data.item_id_2_meta
+        assert str(article) in meta
 
 
 def names_in(pickled):

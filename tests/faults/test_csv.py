@@ -10,11 +10,11 @@ import zipfile
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import synthetic
 from conftest import FIXTURE, copy_csv
 from stages import create, parquet, run, snapshot
 
-import csv_file
-import synthetic
+from prep.ingest.csv_file import READ_BUFFER
 
 pytestmark = pytest.mark.faults
 
@@ -57,7 +57,7 @@ def test_a_large_valid_file_with_line_breaks_in_quotes_is_read(tmp_path, compres
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*rows[0], "review"])
         writer.writerows([*row, text] for row, text in zip(rows[1:], texts, strict=False))
-    assert path.stat().st_size > 1.5 * csv_file.READ_BUFFER / 1.6
+    assert path.stat().st_size > 1.5 * READ_BUFFER / 1.6
     if compressed:
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes(), 1))
         path.unlink()

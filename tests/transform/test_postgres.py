@@ -10,8 +10,7 @@ import duckdb
 import engines
 import pytest
 import stages
-
-from dataset import LINE_ORDER, SCHEMA
+from stages import SCHEMA, SHOP
 
 pytestmark = pytest.mark.postgres
 
@@ -132,7 +131,8 @@ def test_the_run_records_the_tables_content(connection, tmp_path):
             execute(connection, change)
         prepared = stages.flow("--dataset", f"postgresql://#{TABLE}", "--row_sampling", 10, cwd=tmp_path)
         assert prepared.code == 0, prepared.out + prepared.err
-        (identity,) = stages.artifacts(prepared).lineage["dataset"]
+        identity, items = stages.artifacts(prepared).lineage["dataset"]
+        assert items["name"] == "items.parquet"
         assert identity.keys() == {"name", "bytes", "sha256"}
         assert identity["name"] == f"{TABLE}.parquet"
         identities.append(identity["sha256"])
@@ -152,7 +152,7 @@ def test_the_order_is_duckdbs_whatever_the_databases_language(connection, tmp_pa
     mixed = "case when right(customer_id, 1) < '8' then upper(customer_id) else customer_id end"
     table_with(connection, "english", f'{mixed} collate "en-x-icu"')
     path = tmp_path / "filtered_dataframe.parquet"
-    order = ", ".join(LINE_ORDER)
+    order = ", ".join(SHOP.grain)
     english = fetch(connection, f"select * from hm.english order by {order}")
     with duckdb.connect() as con:
         con.execute(f"copy (from english order by {order}) to '{path}'")
@@ -173,9 +173,11 @@ def test_a_table_is_read_in_batches(connection, tmp_path):
     script = """if True:
         import resource, sys
         from pathlib import Path
-        import adbc_driver_postgresql.dbapi, dataset
+        import adbc_driver_postgresql.dbapi
+        from prep.shop import read_shop
+        from prep.split.dataset import open_dataset
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        dataset.checked_files("postgresql://#hm.large", {}, Path(sys.argv[1]))
+        open_dataset("postgresql://#hm.large", read_shop(), Path(sys.argv[1]))
         print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))"""
     fetched = stages.run(stages.PYTHON, "-c", script, tmp_path, MEMORY_LIMIT="100MB", PYTHONPATH=str(stages.ROOT))
     assert fetched.code == 0, fetched.err

@@ -27,26 +27,26 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import lineage_plugin
 import metaflow
 import pyarrow.parquet as pq
 import pytest
+import stages
+import synthetic
 from conftest import FAULTS, FIXTURE, copy_csv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
-from stages import DBT, FORK, PYTHON, ROOT, Result, create, create_process, dbt, flow, run, run_dbt
+from stages import DBT, FORK, PYTHON, ROOT, Result, check, create, create_process, dbt, flow, run, run_dbt
 
-import synthetic
-from dataset import DatasetError, check_dataset, parse_day
-from lineage import LineageError
+from prep.errors import PrepError
+from prep.transform import plugin
 
 pytestmark = pytest.mark.faults
 
 SEED = int(os.environ.get("FAULTS_SEED", random.randrange(1_000_000)))
 TABLES = ("articles", "customers", "transactions_train")
 STAGE_1 = (*TABLES, "create_parquet_dataset.json")
-STAGE_2 = ("filtered_dataframe.parquet", "filtered_dataframe.json")
+STAGE_2 = ("filtered_dataframe.parquet", "filtered_dataframe.json", "items.parquet")
 TEMPORARY = {".unfinished.tmp"}
 of_stages_1_and_2 = pytest.mark.parametrize(
     ("stage", "names"), [("stage 1", STAGE_1), ("stage 2", STAGE_2)], ids=["stage 1", "stage 2"]
@@ -560,11 +560,8 @@ def flipped(path, rng, tail=None):
 
 def refused_by_stage_2(folder, words, whole, count):
     """By the function with which dbt begins, and `whole`, by dbt run itself."""
-    with pytest.raises(LineageError, match=words):
-        try:
-            lineage_plugin.inputs_lineage(str(folder))
-        finally:
-            lineage_plugin.release()
+    with pytest.raises(PrepError, match=words):
+        plugin.checked_inputs(stages.SHOP, folder)
     if whole:
         count.notes["by dbt run itself"] += 1
         one_sentence(dbt("run", folder), words)
@@ -573,8 +570,8 @@ def refused_by_stage_2(folder, words, whole, count):
 def refused_by_stage_3(folder, words, whole, count):
     """By the two functions with which the flow begins, and `whole`, by the flow itself."""
     path = folder / STAGE_2[0]
-    with pytest.raises(DatasetError, match=words):
-        check_dataset(str(path), parse_day("training_end_date", "2020-09-08"))
+    with pytest.raises(PrepError, match=words):
+        check(path)
     if whole:
         count.notes["by the flow itself"] += 1
         one_sentence(flow("--row_sampling", 0, cwd=folder), words)

@@ -14,10 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stages import PYTHON, ROOT, artifacts, create, create_process, dbt, flow, run, snapshot
 
-import lineage
-from dataset import DatasetError, check_dataset, parse_day
-from lineage import File, Inside, LineageError, parse
-from uri import fault, shown
+from prep.errors import PrepError
+from prep.manifest import File, Inside, checksum, content_of, parse
+from prep.uri import fault, shown
 
 pytestmark = pytest.mark.faults
 
@@ -77,7 +76,7 @@ def test_the_records_are_parsed_too(made):
         record = json.loads(whole)
         record.pop("checksum")
         record[key] = "'; copy (select 42) to 'p.csv'; --"
-        (made / name).write_text(json.dumps(record | {"checksum": lineage.checksum(record)}))
+        (made / name).write_text(json.dumps(record | {"checksum": checksum(record)}))
         result = dbt("run", made) if name == STAGE_1 else flow("--row_sampling", 0, cwd=made)
         text = one_sentence(result)
         assert name in text and key in text and "p.csv" not in text, text
@@ -130,12 +129,12 @@ def test_hostile_metadata_is_refused_or_the_run_is_good(made):
         except UnicodeEncodeError:  # a lone surrogate cannot stand in a file
             return
         if matching:
-            record["outputs"] = [lineage.file_identity(folder / RESULT)]
-            text = json.dumps(record | {"checksum": lineage.checksum(record)})
+            record["outputs"] = [content_of(folder / RESULT)]
+            text = json.dumps(record | {"checksum": checksum(record)})
             (folder / STAGE_2).write_text(text)
         try:
-            found, _ = check_dataset(str(folder / RESULT), parse_day("training_end_date", "2020-09-08"))
-        except DatasetError as refusal:
+            found, _ = stages.check(folder / RESULT)
+        except PrepError as refusal:
             assert "\n" not in str(refusal)
             tried["refused"] += 1
         else:
@@ -160,9 +159,9 @@ def test_hostile_metadata_is_refused_or_the_run_is_good(made):
 def test_stage_3_can_touch_nothing_but_its_data(made):
     """The DuckDB of stage 3, asked for more by whoever gets SQL into it."""
     script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import engine, duckdb\n"
-        "con = engine.connect(spill_to=Path('spill'), only=[Path('filtered_dataframe.parquet').resolve()])\n"
-        "print(len(con.sql(f\"from {engine.scan(Path('filtered_dataframe.parquet').resolve())}\")))\n"
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from prep import duck; import duckdb\n"
+        "con = duck.connect(spill_to=Path('spill'), only=[Path('filtered_dataframe.parquet').resolve()])\n"
+        "print(len(con.sql(f\"from {duck.scan(Path('filtered_dataframe.parquet').resolve())}\")))\n"
         "for query in (\"copy (select 42) to 'p.csv'\", \"from read_csv('articles.csv')\", \"attach 'x.db'\",\n"
         '    "from read_text(\'/etc/passwd\')", "install httpfs", "set enable_external_access = true",\n'
         "    \"set allowed_paths = ['/']\", \"from 'http://127.0.0.1:1/x.parquet'\", 'from sys', \"from glob('*')\"):\n"
@@ -318,7 +317,7 @@ def test_no_link_is_followed(tmp_path, what):
 
 def test_a_name_in_a_record_is_no_path():
     for name in ("../x", "/etc/passwd", "a/b", "", "a\nb"):
-        with pytest.raises(LineageError):
-            parse(File, json.dumps({"name": name, "bytes": 1, "sha256": "0" * 64}), "here")
-    with pytest.raises(LineageError, match="here"):
-        parse(Inside, "[" * 100_000, "here")
+        with pytest.raises(PrepError):
+            parse(File, json.dumps({"name": name, "bytes": 1, "sha256": "0" * 64}), "here", "mend it")
+    with pytest.raises(PrepError, match="here"):
+        parse(Inside, "[" * 100_000, "here", "mend it")

@@ -12,11 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import stages
 from conftest import ROOT
-from pandas_pipeline import ARTICLE_COLUMNS, COLUMNS, item_id_2_meta, split
+from pandas_pipeline import COLUMNS, item_id_2_meta, read_csv, split
 from stages import PYTHON, artifacts, expected, flow, frame, parquet, run, run_of
 
-from dataset import DatasetError, state_on_disk
+from prep.errors import PrepError
+from prep.split.dataset import Dataset
 
 RESULT = "filtered_dataframe.parquet"
 LABELS = ("train", "valid", "test")
@@ -65,10 +67,12 @@ def test_the_columns_keep_their_types_and_text_is_plain(hand_made, dataset):
 
 def test_item_id_2_meta_holds_the_article_columns_and_no_purchase(hand_made, dataset):
     meta = artifacts(hand_made.prepared).item_id_2_meta
-    assert meta == item_id_2_meta(parquet(dataset))
+    assert meta == item_id_2_meta(parquet(dataset), read_csv(hand_made.folder / "articles.csv"))
     assert len(meta) == 7
     assert meta["200000002"]["department_no"] == 3608
-    assert all(list(row) == ARTICLE_COLUMNS for row in meta.values())
+    columns = pq.read_schema(hand_made.folder / "articles").names  # Kaggle's, in Kaggle's order
+    assert len(columns) == 25 and all(list(row) == columns for row in meta.values())
+    assert meta["200000001"]["prod_name"] == "Moss Sock"
 
 
 def test_the_dates_are_datetimes(hand_made):
@@ -88,7 +92,7 @@ print(json.dumps({
     "types": [f"{type(t).__module__}.{type(t).__name__}" for t in (*tables.values(), data.test)],
     "rows": {label: table.num_rows for label, table in tables.items()},
     "decoded": tables["test"].to_pandas()["fashion_news_frequency"].astype(str).tolist(),
-    "foreign": sorted({"data_prep", "dataset", "splits", "engine"} & set(sys.modules)),
+    "foreign": sorted({"data_prep", "prep"} & set(sys.modules)),
 }))
 """
 
@@ -172,11 +176,11 @@ def test_show_names_the_steps_and_help_the_parameters():
     for parameter, default in (
         ("row_sampling", "1"),
         ("sampling_seed", "0"),
-        ("training_end_date", "2020-09-08"),
-        ("validation_end_date", "2020-09-15"),
         ("dataset", "filtered_dataframe.parquet"),
     ):
         assert re.search(rf"--{parameter} [A-Z]+ \S.*\[default: {re.escape(default)}\]", helped)
+    for parameter in ("training_end_date", "validation_end_date", "project"):  # empty: the shop's own
+        assert re.search(rf"--{parameter} TEXT \S[^\[]*empty: (the shop's|H&M's)", helped)
 
 
 def test_importing_does_nothing(tmp_path):
@@ -357,8 +361,8 @@ def test_a_folder_that_spark_did_not_finish(foreign, tmp_path, below):
 
 
 def test_a_dataset_that_is_removed_while_the_run_goes_on(tmp_path):
-    with pytest.raises(DatasetError, match=f"the data set {tmp_path}/gone was removed after the run had begun"):
-        state_on_disk([tmp_path / "gone"])
+    with pytest.raises(PrepError, match=f"the data set {tmp_path}/gone was removed after the run had begun"):
+        Dataset("gone", stages.SHOP, [tmp_path / "gone"], []).state()
 
 
 def test_a_dataset_without_rows(foreign):
@@ -384,7 +388,7 @@ def test_a_foreign_dataset_with_customers_of_later_days_only(foreign):
     )
 
 
-@pytest.mark.parametrize("limit", ["1MB", "4MB", "16MB"])
+@pytest.mark.parametrize("limit", ["1MB", "4MB", "8MB"])
 def test_too_little_memory_is_said_as_that(large, limit):
     """Wherever it ends, not as a damaged data set."""
     said = refused("set MEMORY_LIMIT", "--dataset", large / RESULT, "--row_sampling", 0, MEMORY_LIMIT=limit)

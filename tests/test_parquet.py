@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from table_writer import TableWriter
+from prep.parquet import TableWriter
 
 TABLE = pa.table({"n": range(1_000), "text": [str(n % 7) for n in range(1_000)]})
 

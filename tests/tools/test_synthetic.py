@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 import synthetic
 
 ARTICLES, CUSTOMERS, PURCHASES = synthetic.FILES
@@ -22,7 +21,7 @@ HEADERS = {
     CUSTOMERS: "customer_id,FN,Active,club_member_status,fashion_news_frequency,age,postal_code",
     PURCHASES: "t_dat,customer_id,article_id,price,sales_channel_id",
 }
-HM_REAL = Path(__file__).parents[2] / "shared" / "hm_real"
+HM_REAL = Path(__file__).parents[3] / "shared" / "hm_real"
 
 
 @pytest.fixture(scope="module")

@@ -3,34 +3,34 @@
 import csv
 import datetime
 import gzip
-import hashlib
 import json
 import os
-import random
 import shutil
 import subprocess
 from pathlib import Path
 
+import compare_runs
 import duckdb
-import lineage_plugin
 import metaflow
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import stages
+import synthetic
 from conftest import FIXTURE, copy_csv
 from pandas_pipeline import filtered_dataframe, read_csv, split
 from stages import PYTHON, ROOT, artifacts, create, create_process, dbt, flow, frame, parquet, snapshot
 
-import compare_runs
-import synthetic
-from dataset import SCHEMA, DatasetError, check_dataset, dataset_query
-from engine import connect
-from fingerprint import fingerprint
-from lineage import LineageError, hold, publish
-from splits import NOT_ASKED, check_for_leaks, summarize
+from prep.duck import connect
+from prep.errors import PrepError
+from prep.lock import held
+from prep.manifest import publish
+from prep.split.dataset import columns_query
+from prep.split.leaks import NOT_ASKED, check_for_leaks
+from prep.split.members import Members
+from prep.split.splits import make_splits
+from prep.transform.plugin import checked_inputs
 
 FILES = ("articles", "customers", "transactions_train")
 STAGE_1, STAGE_2 = "create_parquet_dataset.json", "filtered_dataframe.json"
@@ -190,7 +190,7 @@ def test_each_record_names_the_content_of_what_was_read_and_written(hand_made):
     assert first["unknown"] == {"articles": 1, "customers": 1, "either": 2}
     assert second["vars"] == {"training_end_date": "2020-09-08", "min_interactions": 5}
     assert second["create_parquet_dataset"] == first
-    assert second["outputs"] == identities(RESULT)
+    assert second["outputs"] == identities(RESULT, "items.parquet")
     lineage = artifacts(hand_made.prepared).lineage
     assert lineage["dataset"] == second["outputs"]
     assert {key: lineage[key] for key in ("vars", "create_parquet_dataset")} == {
@@ -213,19 +213,12 @@ def test_the_parquet_files_say_what_made_them(hand_made):
     assert inside == {key: record(folder / STAGE_2)[key] for key in ("vars", "create_parquet_dataset")}
 
 
-@pytest.fixture
-def inputs_lineage():
-    """What dbt asks before it reads anything."""
-    yield lineage_plugin.inputs_lineage
-    lineage_plugin.release()
-
-
 @pytest.mark.parametrize("other", ["fraction", "seed", "by", "content"])
 @pytest.mark.parametrize("file", [*FILES, STAGE_1])
-def test_files_of_two_runs_of_stage_1_are_refused(made, others, file, other, inputs_lineage):
+def test_files_of_two_runs_of_stage_1_are_refused(made, others, file, other):
     (made / file).write_bytes((others[other] / file).read_bytes())
-    with pytest.raises(LineageError) as refusal:
-        inputs_lineage(str(made))
+    with pytest.raises(PrepError) as refusal:
+        checked_inputs(stages.SHOP, made)
     assert "is not the file that its record names" in str(refusal.value)
     assert "run `python create_parquet_dataset.py` again" in str(refusal.value)
 
@@ -242,14 +235,13 @@ def test_dbt_refuses_in_one_sentence(made, others):
 
 def test_two_runs_cannot_write_into_one_folder(made):
     before = snapshot(made)
-    held = hold(made)
-    for result in (create("--data-dir", made), dbt("run", made)):
-        assert result.code != 0
-        text = result.out + result.err
-        assert text.count(f"another run is writing into {made}: wait until it has ended") == 1, text
-        assert "Traceback" not in text
+    with held(made):
+        for result in (create("--data-dir", made), dbt("run", made)):
+            assert result.code != 0
+            text = result.out + result.err
+            assert text.count(f"another run is writing into {made}: wait until it has ended") == 1, text
+            assert "Traceback" not in text
     assert snapshot(made) == before
-    os.close(held)
     assert create("--data-dir", made).code == 0
 
 
@@ -259,7 +251,7 @@ def test_one_process_may_run_dbt_again_and_again(made, others):
         "from dbt.cli.main import dbtRunner; from sys import argv; from shutil import copy;"
         "ok = lambda: dbtRunner().invoke(['run', '--vars', '{data_dir: %s}' % argv[1]]).success;"
         "print(ok(), copy(argv[2], argv[1]) and ok(), ok());"
-        "import sys; sys.path.insert(0, '..'); import lineage; lineage.hold(argv[1])"
+        "from pathlib import Path; from prep.lock import held; held(Path(argv[1])).__enter__()"
     )
     result = stages.run(PYTHON, "-c", script, made, others["fraction"] / "customers", cwd=ROOT / "dbt")
     assert result.code == 0, result.err
@@ -278,21 +270,21 @@ def test_one_process_may_run_dbt_again_and_again(made, others):
             for other in ("fraction", "seed", "by", "content", "vars")
         ),
         (
-            (RESULT, STAGE_2),
+            (RESULT, "items.parquet", STAGE_2),
             "fraction",
             "made from another transactions_train than the one beside it (fraction 0.5 instead of 1.0)",
         ),
-        ((RESULT, STAGE_2), "seed", "(seed 7 instead of 0)"),
-        ((RESULT, STAGE_2), "by", "(by row instead of customer)"),
-        ((RESULT, STAGE_2), "content", "(other content)"),
+        ((RESULT, "items.parquet", STAGE_2), "seed", "(seed 7 instead of 0)"),
+        ((RESULT, "items.parquet", STAGE_2), "by", "(by row instead of customer)"),
+        ((RESULT, "items.parquet", STAGE_2), "content", "(other content)"),
         ((STAGE_1,), "content", "(other content)"),
     ],
 )
 def test_the_flow_refuses_a_data_set_made_from_other_files(made, others, files, other, sentence):
     for file in files:
         (made / file).write_bytes((others[other] / file).read_bytes())
-    with pytest.raises(DatasetError) as refusal:
-        check_dataset(str(made / RESULT), DAYS[0])
+    with pytest.raises(PrepError) as refusal:
+        stages.check(made / RESULT)
     assert sentence in str(refusal.value) and "dbt run" in str(refusal.value)
 
 
@@ -309,8 +301,8 @@ def test_one_changed_byte_between_stage_2_and_3_is_refused(made):
     content = bytearray((made / RESULT).read_bytes())
     content[100] ^= 1
     (made / RESULT).write_bytes(content)
-    with pytest.raises(DatasetError, match=f"is not the file that {STAGE_2} beside it tells of"):
-        check_dataset(str(made / RESULT), DAYS[0])
+    with pytest.raises(PrepError, match=f"is not the file that {STAGE_2} beside it tells of"):
+        stages.check(made / RESULT)
 
 
 @pytest.mark.parametrize(
@@ -323,8 +315,8 @@ def test_one_changed_byte_between_stage_2_and_3_is_refused(made):
 @pytest.mark.parametrize("name", [STAGE_1, STAGE_2])
 def test_a_damaged_record_is_refused(made, name, content):
     (made / name).write_bytes(content)
-    with pytest.raises(DatasetError, match=f"{name}.* (is damaged|another version).* again"):
-        check_dataset(str(made / RESULT), DAYS[0])
+    with pytest.raises(PrepError, match=f"{name}.* (is damaged|another version).* again"):
+        stages.check(made / RESULT)
 
 
 @pytest.mark.parametrize(
@@ -335,10 +327,10 @@ def test_a_damaged_record_is_refused(made, name, content):
         lambda text: text.replace('"seed": 0', '"seed": 8'),
     ],
 )
-def test_a_record_that_is_no_longer_the_one_written_is_refused(made, damage, inputs_lineage):
+def test_a_record_that_is_no_longer_the_one_written_is_refused(made, damage):
     (made / STAGE_1).write_text(damage((made / STAGE_1).read_text()))
-    with pytest.raises(LineageError, match=f"{STAGE_1} is damaged: run `python create_parquet_dataset.py` again"):
-        inputs_lineage(str(made))
+    with pytest.raises(PrepError, match=f"{STAGE_1} is damaged: run `python create_parquet_dataset.py` again"):
+        checked_inputs(stages.SHOP, made)
 
 
 def test_files_without_records_are_said(made):
@@ -357,97 +349,46 @@ def test_files_without_records_are_said(made):
 
 # Fingerprints
 
-NULL, MASK = 0x9E3779B97F4A7C15, 2**64 - 1
-
-
-def plain_fingerprint(rows):
-    """The documented definition, cell by cell in Python's own integers."""
-    factors = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") | 1 for name in SCHEMA.names]
-    total = 0
-    for row in rows:
-        mixed = 0
-        for value, factor in zip(row.values(), factors, strict=True):
-            if value is None:
-                bits = NULL
-            elif isinstance(value, str):
-                bits = int(pd.util.hash_array(np.array([value], object))[0])
-            elif isinstance(value, float):
-                bits = int.from_bytes(np.float64(value).tobytes(), "little")
-            elif isinstance(value, datetime.datetime):
-                bits = (value - datetime.datetime(1970, 1, 1)) // datetime.timedelta(microseconds=1)
-            else:
-                bits = value
-            mixed = (mixed + bits * factor) & MASK
-        mixed = ((mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9) & MASK
-        mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & MASK
-        total += mixed ^ mixed >> 31
-    return f"{total & MASK:016x}"
-
 
 @pytest.fixture(scope="session")
 def table(hand_made):
-    return pq.ParquetFile(hand_made.folder / RESULT).read().cast(SCHEMA)
+    return pq.ParquetFile(hand_made.folder / RESULT).read().cast(stages.SCHEMA)
 
 
-def fingerprint_of(table, folder, **options):
-    path = folder / "table.parquet"
-    pq.write_table(table, path, **options)
-    return fingerprint(path, SCHEMA)
+def test_equal_rows_have_equal_fingerprints_and_others_have_others(runs):
+    """Whatever the folder and the run; another date moves rows from one split into another."""
+    summaries = {
+        name: metaflow.Run(f"DataPrepFlow/{run}").data.summary for name, run in runs.items() if name != "failed"
+    }
+    prints = {name: {label: split["fingerprint"] for label, split in of.items()} for name, of in summaries.items()}
+    assert prints[""] == prints["again"]
+    assert prints["parameter"]["train"] == prints[""]["train"]
+    for label in ("valid", "test"):
+        assert prints["parameter"][label] != prints[""][label]
+    assert prints["content"]["train"] != prints[""]["train"]
 
 
-def test_the_fingerprint_is_the_documented_one(table, tmp_path):
-    assert table.column("age").null_count and table.column("club_member_status").null_count
-    assert fingerprint_of(table, tmp_path) == plain_fingerprint(table.to_pylist())
-    assert fingerprint_of(table.slice(0, 0), tmp_path) == "0" * 16
-
-
-def test_a_pinned_fingerprint(table, tmp_path):
-    """It must be the same in November."""
-    assert fingerprint_of(table, tmp_path) == "f12f6a8791958fa7"
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"row_group_size": 1},
-        {"row_group_size": 3},
-        {"compression": "none"},
-        {"version": "1.0"},
-        {"use_dictionary": False},
-        {"dictionary_pagesize_limit": 1},
-        {"data_page_version": "2.0"},
-    ],
-    ids=str,
-)
-def test_neither_order_nor_layout_of_the_file_changes_the_fingerprint(table, tmp_path, options):
-    rows = list(range(len(table)))
-    random.Random(0).shuffle(rows)
-    assert fingerprint_of(table.take(rows), tmp_path, **options) == fingerprint_of(table, tmp_path)
-
-
-def test_any_changed_cell_changes_the_fingerprint(table, tmp_path):
-    rows = table.to_pylist()
-    seen = {fingerprint_of(table, tmp_path)}
-    changed = [rows[1:], [*rows, rows[0]], [*rows[1:], rows[1]]]
-    for name, value in rows[0].items():
-        other = {str: "", int: 0, float: 0.5, datetime.datetime: datetime.datetime(2020, 1, 1)}
-        changed.append([rows[0] | {name: None}, *rows[1:]])
-        changed.append([rows[0] | {name: other.get(type(value), "new")}, *rows[1:]])
-    # The same cells, but in other rows or in other columns.
-    first, last = rows[0], rows[-1]
-    changed.append([first | {"t_dat": last["t_dat"]}, *rows[1:-1], last | {"t_dat": first["t_dat"]}])
-    changed.append([first | {"fn": first["active"] + 1}, *rows[1:]])
-    changed.append([first | {"active": first["fn"] + 1}, *rows[1:]])
-    for table in changed:
-        seen.add(fingerprint_of(pa.Table.from_pylist(table, SCHEMA), tmp_path))
-    assert len(seen) == 1 + len(changed)
-
-
-def test_the_fingerprints_of_the_run_are_those_of_its_tables(hand_made, tmp_path):
-    data = artifacts(hand_made.prepared)
-    for label, table in data.label_to_dataset.items():
-        plain = pa.Table.from_pandas(frame(table), SCHEMA, preserve_index=False)
-        assert data.summary[label]["fingerprint"] == fingerprint_of(plain, tmp_path)
+def test_the_fingerprint_is_the_content_of_the_splits_file(made, tmp_path):
+    """Of the same rows, whatever engine wrote them and in how many files; any changed cell changes it."""
+    table = pq.ParquetFile(made / RESULT).read().replace_schema_metadata()
+    one, parts, changed = (tmp_path / name for name in ("one.parquet", "parts", "changed.parquet"))
+    pq.write_table(table, one, row_group_size=7, compression="none")
+    parts.mkdir()
+    for number, start in enumerate(range(0, len(table), 10)):
+        pq.write_table(table.slice(start, 10), parts / f"part-{number:05}.parquet", use_dictionary=False)
+    row = table.num_rows - 1
+    price = table.column("price").to_pylist()
+    price[row] += 1.0
+    at = table.schema.get_field_index("price")
+    pq.write_table(table.set_column(at, "price", pa.array(price)), changed)
+    seen = []
+    for path in (made / RESULT, one, parts, changed):
+        prepared = flow("--row_sampling", 0, "--dataset", path, cwd=tmp_path)
+        assert prepared.code == 0, prepared.out + prepared.err
+        summary = artifacts(prepared).summary
+        seen.append(tuple(split["fingerprint"] for split in summary.values()))
+    assert seen[0] == seen[1] == seen[2]
+    assert sum(a != b for a, b in zip(seen[0], seen[3], strict=True)) == 1
 
 
 # Compare two runs
@@ -479,7 +420,7 @@ def test_two_runs_of_the_same_files_are_identical(runs, capsys):
 def test_another_parameter_is_named_before_the_rows_that_it_moved(runs, capsys):
     code, lines, _ = compare(capsys, runs[""], runs["parameter"])
     assert code == 1
-    assert lines[0] == "parameter VALIDATION_END_DATE: 2020-09-15 | 2020-09-16"
+    assert lines[0] == "parameter validation_end_date: 2020-09-15 | 2020-09-16"
     assert all(line.startswith("rows ") for line in lines[1:])
     assert any(line.startswith("rows valid.fingerprint: ") for line in lines)
     assert not any("train" in line for line in lines)
@@ -545,12 +486,11 @@ DAYS = datetime.datetime(2020, 9, 8), datetime.datetime(2020, 9, 15)
 
 def leaks(con, tables, folder, min_lines=5, item_columns=("article_id",)):
     """{rule: verdict} without those that passed."""
-    paths = {}
-    for label, table in tables.items():
-        paths[label] = folder / f"{label}.parquet"
-        pq.write_table(pa.Table.from_pandas(table, SCHEMA, preserve_index=False), paths[label])
-    summarize(con, paths)
-    verdict = check_for_leaks(con, paths, *DAYS, min_lines, item_columns)
+    splits = make_splits(*DAYS, folder)
+    for one in splits:
+        pq.write_table(pa.Table.from_pandas(tables[one.label], stages.SCHEMA, preserve_index=False), one.path)
+    con.execute("drop table if exists users; drop table if exists items")
+    verdict = check_for_leaks(Members(con, stages.SHOP, splits), min_lines, item_columns)
     assert len(verdict) == 6
     return {rule: found for rule, found in verdict.items() if found != "passed"}
 
@@ -639,7 +579,7 @@ def test_a_leak_fails_the_run(made):
         made / RESULT,
     )
     lying = record(made / STAGE_2)
-    lying["outputs"] = [{"name": RESULT, "bytes": (made / RESULT).stat().st_size, "sha256": sha256(made / RESULT)}]
+    lying["outputs"][0] = {"name": RESULT, "bytes": (made / RESULT).stat().st_size, "sha256": sha256(made / RESULT)}
     publish({made / RESULT: made / RESULT}, made / STAGE_2, lying)
     result = flow("--row_sampling", 0, cwd=made)
     assert result.code == 1
@@ -694,10 +634,10 @@ def test_a_folder_named_like_a_glob_is_not_one(tmp_path):
         assert dbt("run", tmp_path / name, {"min_interactions": 1}).code == 0
         lines = filtered_dataframe(*(read_csv(FIXTURE / f"{file}.csv") for file in FILES), min_interactions=1)
         pd.testing.assert_frame_equal(parquet(tmp_path / name / RESULT), lines, check_exact=True)
-        lineage, notices = check_dataset(str(tmp_path / name / RESULT), DAYS[0])
+        lineage, notices = stages.check(tmp_path / name / RESULT)
         assert lineage["outputs"] == lineage["dataset"] and notices == []
         con = connect(only=[tmp_path / name / RESULT])
-        assert len(con.sql(dataset_query(con, [tmp_path / name / RESULT]))) == len(lines)
+        assert len(con.sql(columns_query(con, [tmp_path / name / RESULT], stages.SHOP.columns))) == len(lines)
 
 
 @pytest.mark.parametrize("column", ['"', 'a"b', "'; drop table x; --", "{}", "{0}", "%s", "\u00fc", " ", "$1"])
@@ -727,5 +667,5 @@ def test_hostile_parameters_of_the_flow_are_refused(hand_made, arguments):
 )
 def test_a_data_set_named_like_a_glob_is_not_one(hand_made, monkeypatch, dataset):
     monkeypatch.chdir(hand_made.folder)
-    with pytest.raises(DatasetError, match="is missing"):
-        check_dataset(dataset, DAYS[0])
+    with pytest.raises(PrepError, match="is missing"):
+        stages.check(dataset)

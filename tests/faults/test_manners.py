@@ -10,10 +10,9 @@ import time
 
 import pytest
 import stages
+import synthetic
 from conftest import FIXTURE, copy_csv
 from stages import DBT, PYTHON, ROOT, flow, run, run_of, snapshot
-
-import synthetic
 
 pytestmark = pytest.mark.faults
 
@@ -116,7 +115,7 @@ def test_a_reader_that_goes_away_ends_compare_runs_quietly(hand_made):
     first = run_of(hand_made.prepared).id
     second = flow("--row_sampling", 50, "--dataset", hand_made.folder / RESULT)
     assert second.code == 0
-    command = f"'{PYTHON}' '{ROOT}/compare_runs.py' {first} {run_of(second).id} | head -1"
+    command = f"'{PYTHON}' '{ROOT}/tools/compare_runs.py' {first} {run_of(second).id} | head -1"
     result = run("bash", "-c", f"for i in 1 2 3; do {command}; done")
     assert result.err == "" and len(result.out.splitlines()) == 3, result
 
