@@ -36,7 +36,7 @@ LARGEST_SCALE = {"row by row": 0.1, "pandas": 0.3, "Polars": 0.3}
 AFTERWARDS = (
     *(f"floors {what}" for what in ("parse", "write_inputs", "read_inputs")),
     *(f"floors {what}" for what in ("write_result", "read_result")),
-    *(f"checks {what}" for what in ("hashes", "fingerprints", "leaks")),
+    *(f"checks {what}" for what in ("hashes", "leaks")),
     *(f"reading {what}" for what in ("extract", "pyarrow", "client", "client_test")),
 )
 PACKAGES = ("duckdb", "dbt-core", "dbt-duckdb", "metaflow", "pyarrow", "pandas", "polars")
@@ -182,7 +182,7 @@ def contenders(folder, tiny):
 
 def make_data(folder, scale):
     """The CSV files of that scale, made again only when synthetic.py has changed since."""
-    made, script = folder / ".synthetic.json", ROOT / "synthetic.py"
+    made, script = folder / ".synthetic.json", ROOT / "tools" / "synthetic.py"
     if not made.exists() or made.stat().st_mtime < script.stat().st_mtime:
         subprocess.run([sys.executable, script, folder, "--scale", str(scale)], check=True)
     for path in folder.glob("*.csv"):  # into the page cache, for all alike

@@ -80,10 +80,10 @@ def targets(scales):
         yield "1", "peak memory of reading all tables, GB", 8, [peak["reading client"]]
         yield "1", "reading `data.test`, s", 1, [jobs["reading client_test"]["seconds"]]
         yield "1", "peak memory of reading `data.test`, GB", 0.5, [peak["reading client_test"]]
-        checks = sum(jobs[f"checks {what}"]["seconds"] for what in ("hashes", "fingerprints", "leaks"))
+        checks = sum(jobs[f"checks {what}"]["seconds"] for what in ("hashes", "leaks"))
         yield (
             "1",
-            "wall time of hashes, fingerprints and leak check / the three stages",
+            "wall time of hashes and leak check / the three stages",
             0.1,
             [checks / large.whole("pipeline")["seconds"]],
         )
@@ -151,7 +151,7 @@ user and system. Peak: the largest resident set of one process (Metaflow starts 
 Written: all that went to the file system, spilled and temporary files too. Kept: the files that
 are left. Floors: DuckDB only parsing (reading) the input of a stage plus only writing its output,
 without the start of Python, dbt or Metaflow. Checks: what the stages spend on content hashes,
-fingerprints and the leak check, each on its own. Pipeline and row by row: 1 from CSV to parquet,
+and the leak check, each on its own. Pipeline and row by row: 1 from CSV to parquet,
 2 dbt, 3 the flow. The CSV files were in the page cache.
 
 ## Targets
