@@ -87,6 +87,7 @@ class Run:
         self.everything = row_sampling in (0, 100)
         self.splits = make_splits(*days, folder)
         self.dataset = open_dataset(dataset, shop, folder)
+        self.state = self.dataset.state()  # before the content is taken: what is read later must be that
 
     def open(self, checked: dict[str, Any]) -> None:
         """Take the data set that start has checked, or a table of a database, which is checked here."""
@@ -106,7 +107,6 @@ class Run:
 
     def split(self, progress: Callable[[Iterable[pa.RecordBatch], int], Iterator[pa.RecordBatch]]) -> Members:
         """Write the rows, or a sample of them, into the splits; prints what it takes."""
-        state = self.dataset.state()
         try:
             query = columns_query(self.con, self.dataset.files, self.shop.columns)
             if not self.everything:
@@ -124,11 +124,14 @@ class Run:
             write_splits(batches, rows_expected, self.splits, self.shop)
         except duckdb.Error as error:
             raise unreadable(self.dataset, error) from error
-        if self.dataset.state() != state:
-            raise PrepError(
-                f"the data set {shown(self.dataset.name)} was replaced while it was read: run the flow again."
-            )
+        self.check_unchanged()
         return Members(self.con, self.shop, self.splits)
+
+    def check_unchanged(self) -> None:
+        """Refuse files that were replaced or written to since they were opened."""
+        if self.dataset.state() != self.state:
+            name = shown(self.dataset.name)
+            raise PrepError(f"the data set {name} was replaced while it was read: run the flow again.")
 
     def describe(self, members: Members) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
         """The artifacts summary, item_id_2_meta and leak_check; PrepError where the split leaks or train is empty."""
@@ -141,6 +144,7 @@ class Run:
         elif self.dataset.items:
             print("ATTENTION: the item table beside the data set is of another one, so it is left aside")
         metadata = members.item_metadata(items)
+        self.check_unchanged()
         least = self.lineage.get("vars", {}).get("min_interactions", 1) if self.everything else 0
         leak_check = check_for_leaks(members, least, {column for meta in metadata.values() for column in meta})
         fail_if_leaking(leak_check)
