@@ -231,13 +231,21 @@ def test_items_of_another_data_set_are_left_aside(hand_made, tmp_path):
     pq.write_table(rows, tmp_path / "filtered_dataframe.parquet")
     items = pq.ParquetFile(hand_made.folder / "items.parquet").read()
     other = items.set_column(1, "product_code", pa.array([1] * len(items)))
-    for table, columns, said in ((items, 25, False), (other, 13, True), (items.slice(2), 13, True)):
+    twice = pa.concat_tables([items, items.slice(0, 1)])
+    for table, columns, said in (
+        (items, 25, False), (other, 13, True), (items.slice(2), 13, True), (twice, 13, True)
+    ):  # fmt: skip
         pq.write_table(table, tmp_path / "items.parquet")
         prepared = stages.flow("--row_sampling", 0, cwd=tmp_path)
         assert prepared.code == 0, prepared.out
         meta = stages.artifacts(prepared).item_id_2_meta
         assert {len(row) for row in meta.values()} == {columns}
         assert ("the item table beside the data set is of another one" in prepared.out) == said
+    (tmp_path / "items.parquet").write_bytes(b"PAR1, they say")
+    refused = stages.flow("--row_sampling", 0, cwd=tmp_path)
+    text = refused.out + refused.err
+    assert refused.code == 1 and text.count("the item table items.parquet beside the data set") == 1
+    assert "Traceback" not in text
 
 
 # The order of a join

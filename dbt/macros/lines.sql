@@ -26,7 +26,7 @@ where histories.lines >= {{ var("min_interactions") }}
 
 {#- On DuckDB the place of a row in kept_lines goes along as one more column, since a join keeps no order: the
     materialization puts the rows back in it. Sorting the wide rows takes twice the time and ten times the disk. -#}
-{% macro place_of(lines) %}{% if target.type == 'duckdb' %}, {{ lines }}.rowid as place{% endif %}{% endmacro %}
+{% macro place_of(lines) %}{% if target.type == 'duckdb' %}, {{ lines }}.rowid as __place{% endif %}{% endmacro %}
 
 {#- Spark sorts its folder of files; a table of a database has no order, so the flow sorts what it reads. -#}
 {% macro ordered_by(lines, order) %}

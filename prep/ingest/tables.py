@@ -48,8 +48,9 @@ class Tables:
 
     def write(self) -> tuple[list[Report], dict[str, int]]:
         """Read the raw files, check and write the tables, and publish all of them; returns what to tell."""
-        sources = {table.name: self.source(table) for table in self.shop.tables}
-        states = {name: state_on_disk(source.path) for name, source in sources.items()}
+        found = {table.name: self.find(table) for table in self.shop.tables}
+        states = {name: state_on_disk(path) for name, path in found.items()}  # before anything of them is read
+        sources = {table.name: self.open(found[table.name], table) for table in self.shop.tables}
         inputs = [source.content() for source in sources.values()]
         marks = manifest.stage_1_marks(self.made_with, inputs)
         reports = []
@@ -73,7 +74,10 @@ class Tables:
         self.publish(record)
         return reports, record["unknown"]
 
-    def source(self, table: RawTable) -> CsvFile | ParquetFile:
+    def open(self, path: Path, table: RawTable) -> CsvFile | ParquetFile:
+        return ParquetFile(self.con, path, table) if path.suffix == ".parquet" else CsvFile(path, table)
+
+    def find(self, table: RawTable) -> Path:
         """The file of the table, whatever its ending."""
         found = [path for end in ENDINGS if (path := self.folder / (table.name + end)).is_file()]
         if not found:
@@ -84,9 +88,7 @@ class Tables:
         if len(found) > 1:
             names = " and ".join(path.name for path in found)
             raise PrepError(f"{self.folder} holds {names}, two files of one table: remove one of them.")
-        if found[0].suffix == ".parquet":
-            return ParquetFile(self.con, found[0], table)
-        return CsvFile(found[0], table)
+        return found[0]
 
     def drawn(self, table: RawTable) -> str | None:
         """SQL: is this row in the sample? None where all are.
@@ -179,11 +181,11 @@ class Tables:
             ).fetchall()
             if table.unknown == "left_out" and unknown[table.name] > kept * (1 - LEAST_KNOWN):
                 raise self.does_not_join(table, column, unknown[table.name], kept)
-        unknown["either"] = sum(unknown.values())
-        if sum(count > 0 for count in unknown.values()) > 2:
+        either = sum(unknown.values())
+        if len(unknown) == 2 and all(unknown.values()):  # a purchase may lack both
             ((joined,),) = self.con.sql(f"select count(*) from {purchases} where {' and '.join(known)}").fetchall()
-            unknown["either"] = kept - joined
-        return unknown
+            either = kept - joined
+        return unknown | {"either": either}
 
     def joins(self) -> list[tuple[RawTable, str]]:
         """The tables of items and users, and the column of the purchases that says which."""

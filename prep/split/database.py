@@ -83,8 +83,10 @@ def fetch(uri: str, shop: Shop, folder: Path, only_look: bool = False) -> tuple[
     query = f"select {', '.join(shop.item_schema.names)} from {items}{' limit 1' if only_look else ''}"
     try:
         return [purchases], [copy(uri, query, folder / ITEMS)]
-    except PrepError:
-        return [purchases], []  # there is none
+    except PrepError as error:  # most often there is none
+        if not only_look:
+            print(f"ATTENTION: item_id_2_meta has the columns that the rows have: no {items} beside them ({error})")
+        return [purchases], []
 
 
 def copy(uri: str, query: str, path: Path) -> Path:

@@ -176,7 +176,7 @@ def check_columns(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> list[str]
 
 
 def items_fit(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> bool:
-    """Does the item table describe every item of the rows, and as they do?"""
+    """Does the item table describe every item of the rows, once and as they do?"""
     if not dataset.items:
         return False
     shop = dataset.shop
@@ -186,10 +186,11 @@ def items_fit(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> bool:
     shared = identifiers(name for name in shop.names_of("item") if name in shop.item_schema.names)
     rows = columns_query(con, dataset.files, shop.columns)
     items = columns_query(con, dataset.items, shop.item_columns)
-    ((strange,),) = con.sql(
-        f"select count(*) from (select distinct {shared} from ({rows}) except select {shared} from ({items}))"
+    ((strange, twice),) = con.sql(
+        f"select (select count(*) from (select distinct {shared} from ({rows}) except select {shared} from ({items}))),"
+        f" (select count(*) - count(distinct {identifier(shop.item)}) from ({items}))"
     ).fetchall()
-    return strange == 0
+    return strange == 0 and twice == 0
 
 
 def check_filter(dataset: Dataset, filtered_until: datetime.date | None, training_end_date: datetime.datetime) -> None:

@@ -10,8 +10,8 @@ import duckdb
 import pyarrow as pa
 
 from prep import duck
-from prep.errors import PrepError
-from prep.manifest import DATASET
+from prep.errors import PrepError, first_line
+from prep.manifest import DATASET, ITEMS
 from prep.shop import Shop, read_shop
 from prep.split.dataset import (
     check_dataset,
@@ -138,17 +138,29 @@ class Run:
         summary = members.summary()
         for notice in check_splits(summary, self.available, self.splits, self.row_sampling):
             print(notice)
-        items = None
-        if items_fit(self.con, self.dataset):
-            items = columns_query(self.con, self.dataset.items, self.shop.item_columns)
-        elif self.dataset.items:
-            print("ATTENTION: the item table beside the data set is of another one, so it is left aside")
-        metadata = members.item_metadata(items)
+        metadata = self.item_metadata(members)
         self.check_unchanged()
         least = self.lineage.get("vars", {}).get("min_interactions", 1) if self.everything else 0
         leak_check = check_for_leaks(members, least, {column for meta in metadata.values() for column in meta})
         fail_if_leaking(leak_check)
         return summary, metadata, leak_check
+
+    def item_metadata(self, members: Members) -> dict[str, dict[str, Any]]:
+        """The artifact item_id_2_meta, of the item table where that is of this data set."""
+        items = None
+        try:
+            if items_fit(self.con, self.dataset):
+                items = columns_query(self.con, self.dataset.items, self.shop.item_columns)
+            elif self.dataset.items:
+                print("ATTENTION: the item table beside the data set is of another one, so it is left aside")
+            return members.item_metadata(items)
+        except duckdb.OperationalError:
+            raise
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            raise PrepError(
+                f"the item table {ITEMS} beside the data set {shown(self.dataset.name)} cannot be read"
+                f" ({first_line(error)}): make both again with {self.shop.stage_2_command}, or move it."
+            ) from error
 
     def parameters(self) -> dict[str, Any]:
         """What the run was asked for, as the card shows it."""

@@ -116,9 +116,12 @@ def available_rows(con: duckdb.DuckDBPyConnection, dataset: Dataset, splits: lis
 
 
 def units(shop: Shop) -> str:
-    """SQL for the units of all rows: the rows, where the shop has no quantity."""
+    """SQL for the units of all rows: the rows, where the shop has no quantity; kilograms keep their fraction."""
     quantity = shop.with_role("quantity")
-    return f"coalesce(sum({identifier(quantity)}), 0)::bigint" if quantity else "count(*)"
+    if quantity is None:
+        return "count(*)"
+    total = f"coalesce(sum({identifier(quantity)}), 0)"
+    return f"{total}::bigint" if pa.types.is_integer(shop.schema.field(quantity).type) else f"round({total}, 3)"
 
 
 def check_splits(

@@ -24,7 +24,7 @@ from prep.errors import PrepError
 from prep.parquet import TableWriter, in_order, with_unique_key
 from prep.shop import Shop, read_shop, read_yaml
 
-PLACE = "place"  # of a row, in a query whose rows come in no order
+PLACE = "__place"  # of a row, in a query whose rows come in no order
 WRITING = ("run", "build")  # the commands of dbt that make the files
 
 _running: list[contextlib.ExitStack] = []  # what the command that runs holds; a program may run many

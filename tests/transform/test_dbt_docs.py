@@ -62,5 +62,5 @@ def test_every_model_and_every_column_is_described(target, data):
                  "histories", "kept_lines", "filtered_dataframe"):  # fmt: skip
         query = compiled[name].replace('"memory".', "")
         con.execute(f"create {'table' if 'lines' in name else 'view'} {name} as {query}")
-        columns = [row[0] for row in con.sql(f"describe {name}").fetchall() if row[0] != "place"]
+        columns = [row[0] for row in con.sql(f"describe {name}").fetchall() if row[0] != "__place"]
         assert described[name] == columns, name
