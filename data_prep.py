@@ -125,7 +125,7 @@ class DataPrepFlow(FlowSpec):
             given = run.parameters() | {"run_id": current.run_id}
             Card(members, self.summary, self.leak_check, self.lineage, given, run.available).show()
             run.close()  # its memory, before Metaflow holds the bytes of the tables, pickled and compressed too
-            tables = {split.label: stored_table(split.path) for split in run.splits}
+            tables = {split.label: stored_table(split, run.shop) for split in run.splits}
         self.label_to_dataset = tables
         # The two small ones once more: who reads one of them need not load train.
         self.valid = tables["valid"]

@@ -32,15 +32,15 @@ def leaks(folder):
     from prep.split.dataset import columns_query, temporary_folder
     from prep.split.leaks import check_for_leaks
     from prep.split.members import Members
-    from prep.split.splits import make_splits, write_splits
+    from prep.split.splits import make_splits
+    from prep.split.star import write_splits
 
     shop = read_shop()
     with temporary_folder() as temporary:
         con = duck.connect(spill_to=temporary)
         splits = make_splits(datetime.datetime(2020, 9, 8), datetime.datetime(2020, 9, 15), temporary)
-        ((rows,),) = con.sql(f"select count(*) from {duck.scan(folder / RESULT)}").fetchall()
-        batches = duck.batches(con, columns_query(con, [folder / RESULT], shop.columns))
-        write_splits(batches, rows, splits, shop)
+        query = columns_query(con, [folder / RESULT], shop.columns)
+        write_splits(con, query, splits, shop, lambda rows: None)
         started = time.perf_counter()
         check_for_leaks(Members(con, shop, splits), 5, set())
         return time.perf_counter() - started

@@ -16,41 +16,29 @@ from prep.errors import PrepError
 ROW_GROUP_ROWS = 122_880  # of DuckDB's own files, and few enough to wait in memory
 
 
-class TableWriter:
-    """Writes record batches as a parquet file with exactly `group_rows` rows in each row group but the last.
+def write_parquet(
+    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], group_rows: int = ROW_GROUP_ROWS, **options: Any
+) -> int:
+    """Write record batches as a parquet file with `group_rows` rows in each row group but the last; returns the rows.
 
     DuckDB cuts a stream into batches, and the row groups of its own COPY, as its threads come and go.
     `options` are those of pyarrow.parquet.ParquetWriter.
     """
-
-    def __init__(self, path: Path, schema: pa.Schema, group_rows: int = ROW_GROUP_ROWS, **options: Any) -> None:
-        self.rows = 0
-        self._schema, self._group_rows = schema, group_rows
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", **options)
-        self._waiting: list[pa.RecordBatch] = []
-        self._rows_waiting = 0
-
-    def __enter__(self) -> "TableWriter":
-        return self
-
-    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        with self._writer:
-            if error_type is None and self._rows_waiting:
-                self._write_group()
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        while batch.num_rows:
-            part = batch.slice(0, self._group_rows - self._rows_waiting)
-            batch = batch.slice(part.num_rows)
-            self._waiting.append(part)
-            self._rows_waiting += part.num_rows
-            if self._rows_waiting == self._group_rows:
-                self._write_group()
-
-    def _write_group(self) -> None:
-        self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema), row_group_size=self._rows_waiting)
-        self.rows += self._rows_waiting
-        self._waiting, self._rows_waiting = [], 0
+    rows, waiting, missing = 0, [], group_rows
+    with pq.ParquetWriter(path, schema, compression="zstd", **options) as writer:
+        for batch in batches:
+            rows += batch.num_rows
+            while batch.num_rows:
+                part = batch.slice(0, missing)
+                batch = batch.slice(part.num_rows)
+                waiting.append(part)
+                missing -= part.num_rows
+                if missing == 0:
+                    writer.write_table(pa.Table.from_batches(waiting, schema), row_group_size=group_rows)
+                    waiting, missing = [], group_rows
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting, schema), row_group_size=group_rows)
+    return rows
 
 
 def in_order(batches: Iterable[pa.RecordBatch], place: str) -> Iterator[pa.RecordBatch]:

@@ -100,6 +100,10 @@ class Shop(Frozen):
     def item(self) -> str:
         return self.with_role("item_id") or ""
 
+    def key(self, what: str) -> str:
+        """The column that says which user or which item a row is of."""
+        return self.with_role(f"{what}_id") or ""
+
     @property
     def time(self) -> str:
         return self.with_role("time") or ""

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prep.parquet import TableWriter
+from prep.parquet import write_parquet
 
 TABLE = pa.table({"n": range(1_000), "text": [str(n % 7) for n in range(1_000)]})
 
@@ -14,11 +14,9 @@ def test_ragged_batches_give_the_bytes_of_even_ones(tmp_path, group_rows):
     files = []
     for cuts in ([0, 1_000], [0, 0, 1, 100, 730, 731, 1_000, 1_000]):
         files.append(tmp_path / f"{len(files)}.parquet")
-        with TableWriter(files[-1], TABLE.schema, group_rows) as writer:
-            for start, end in itertools.pairwise(cuts):
-                for batch in TABLE.slice(start, end - start).to_batches():
-                    writer.write(batch)
-        assert writer.rows == 1_000
+        pieces = [TABLE.slice(start, end - start) for start, end in itertools.pairwise(cuts)]
+        batches = itertools.chain.from_iterable(piece.to_batches() for piece in pieces)
+        assert write_parquet(files[-1], TABLE.schema, batches, group_rows) == 1_000
     assert files[0].read_bytes() == files[1].read_bytes()
     metadata = pq.read_metadata(files[0])
     sizes = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
@@ -27,6 +25,5 @@ def test_ragged_batches_give_the_bytes_of_even_ones(tmp_path, group_rows):
 
 
 def test_no_batch_is_a_file_without_rows(tmp_path):
-    with TableWriter(tmp_path / "none.parquet", TABLE.schema, 100):
-        pass
+    assert write_parquet(tmp_path / "none.parquet", TABLE.schema, []) == 0
     assert pq.read_table(tmp_path / "none.parquet").equals(TABLE.slice(0, 0))

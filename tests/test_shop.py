@@ -142,7 +142,7 @@ def test_a_yaml_that_is_edited_meanwhile_changes_nothing(made, project):
         capture_output=True,
         text=True,
         env=os.environ | store,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000)),  # too small for a split
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5_500, 5_500)),  # too small for a split
     )
     assert failed.returncode != 0 and "get_dataset" in failed.stdout + failed.stderr
     changed(project, "dbt_project.yml", "2020-09-15", "2020-09-18")

@@ -19,7 +19,8 @@ from stages import artifacts, frame, parquet
 from prep import duck
 from prep.split.artifacts import stored_table
 from prep.split.dataset import columns_query
-from prep.split.splits import make_splits, write_splits
+from prep.split.splits import make_splits
+from prep.split.star import write_splits
 
 FILES = ("articles", "customers", "transactions_train")
 RESULT = "filtered_dataframe.parquet"
@@ -203,9 +204,9 @@ def test_invented_tables_come_out_as_in_pandas(tables, how, training_end, valida
 
     days = [datetime.datetime.fromisoformat(day) for day in (training_end, validation_end)]
     con, splits = duck.connect(), make_splits(*days, folder)
-    batches = duck.batches(con, columns_query(con, [folder / RESULT], stages.SHOP.columns), 7)
-    write_splits(batches, 1000, splits, stages.SHOP)
+    query = columns_query(con, [folder / RESULT], stages.SHOP.columns)
+    assert write_splits(con, query, splits, stages.SHOP, lambda rows: None) == len(filtered)
     expected = pandas_pipeline.split(filtered, *days)
     for split in splits:
-        table, stored = expected[split.label], pickle.loads(pickle.dumps(stored_table(split.path)))
+        table, stored = expected[split.label], pickle.loads(pickle.dumps(stored_table(split, stages.SHOP)))
         pd.testing.assert_frame_equal(frame(stored), table, check_exact=True)

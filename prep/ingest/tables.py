@@ -4,11 +4,12 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
+import pyarrow as pa
 
 from prep import duck, lock, manifest
 from prep.duck import identifier, scan
@@ -16,7 +17,7 @@ from prep.errors import PrepError, first_line
 from prep.ingest.bad_rows import BadRows, Reject
 from prep.ingest.csv_file import CsvFile
 from prep.ingest.parquet_file import ParquetFile
-from prep.parquet import ROW_GROUP_ROWS, TableWriter
+from prep.parquet import write_parquet
 from prep.shop import RawTable, Shop
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
@@ -148,13 +149,15 @@ class Tables:
         if drawn:
             schema = schema.remove(len(schema) - 1)
         rows = 0
-        with TableWriter(target, schema.with_metadata(marks)) as writer:
-            for batch in duck.batches(self.con, query, ROW_GROUP_ROWS):
+
+        def kept() -> Iterator[pa.RecordBatch]:
+            nonlocal rows
+            for batch in duck.batches(self.con, query):
                 rows += batch.num_rows
-                if drawn:
-                    batch = batch.drop_columns([DRAWN]).filter(batch.column(DRAWN))
-                writer.write(batch)
-        return rows, writer.rows
+                yield batch.drop_columns([DRAWN]).filter(batch.column(DRAWN)) if drawn else batch
+
+        written = write_parquet(target, schema.with_metadata(marks), kept())
+        return rows, written
 
     def check_key(self, table: RawTable, path: Path) -> None:
         """An id that stands twice in its file would double purchases when stage 2 joins."""

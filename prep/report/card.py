@@ -3,10 +3,10 @@
 Aggregates only: no row and no id of a customer leaves the tables.
 """
 
+import bisect
 import itertools
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from metaflow import current
 from metaflow.cards import Markdown, ProgressBar, Table, VegaChart
 
-from prep.duck import identifier, path_literal
+from prep.duck import identifier
 from prep.manifest import MOST_LINES
 from prep.report.charts import (
     CHOSEN,
@@ -32,6 +32,7 @@ from prep.report.summary import verdict_text
 from prep.split.members import Members
 
 CARD = "data_set"  # the id of our card among the step's cards
+ROWS_PER_PROGRESS_LINE = 5_000_000
 SECONDS_BEFORE_PROGRESS = 5  # each refresh starts a process of Metaflow's: not for short steps
 # The lower end of a band of values, and what it is called.
 HISTORIES = {0: "none", 1: "1 to 4", 5: "5 to 9", 10: "10 to 19", 20: "20 to 49", 50: "50 to 99", 100: "100 or more"}
@@ -60,18 +61,23 @@ STYLE = """<style>
 </style>"""
 
 
-def show_progress(batches: Iterable[pa.RecordBatch], rows_expected: int) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches; the card says how many of the expected rows have passed."""
+def show_progress(rows_expected: int) -> Callable[[int], None]:
+    """A progress bar on the card; returns what is told of more rows, and prints their number now and then."""
     card = current.card[CARD]
     bar = ProgressBar(max=100, label="Rows split by date", unit="%")
     card.append(bar)
-    rows, started = 0, time.monotonic()
-    for batch in batches:
-        yield batch
-        rows += batch.num_rows
+    started, rows = time.monotonic(), 0
+
+    def progress(more: int) -> None:
+        nonlocal rows
+        before, rows = rows, rows + more
         bar.update(min(100, 100 * rows // max(rows_expected, 1)), f"{rows:,} of {rows_expected:,}")
         if time.monotonic() - started > SECONDS_BEFORE_PROGRESS:
             card.refresh()
+        if before // ROWS_PER_PROGRESS_LINE < rows // ROWS_PER_PROGRESS_LINE:
+            print(f"{rows:,} rows")
+
+    return progress
 
 
 @dataclass(frozen=True)
@@ -222,27 +228,21 @@ class Card:
     def drift_of(self, name: str) -> VegaChart:
         """One column's values, or, of a number with many, bands that hold a fifth of train each."""
         train, _, test = self.members.splits
-        cell, bands = identifier(name), None
-        value, order = f"coalesce(cast({cell} as varchar), '{UNKNOWN}')", None
-        if self.members.shop.schema.field(name).type != pa.string():
-            facts = f"count(distinct {cell}) as values, quantile_disc({cell}, [0, 0.2, 0.4, 0.6, 0.8]) as ends"
-            (facts_of,) = self.members.ask(f"select {facts} from {train.scan()}")
-            if facts_of["values"] > MOST_VALUES:
-                bands = sorted(set(facts_of["ends"]))
-        if bands:
-            names = [f"below {bands[1]:.4g}" if len(bands) > 1 else "any"]
-            names += [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(bands[1:])]
-            names += [f"from {bands[-1]:.4g}"] * (len(bands) > 1)
-            whens = " ".join(f"when {cell} < {end!r} then '{number}'" for number, end in enumerate(bands[1:]))
-            value = f"case when {cell} is null then '{UNKNOWN}' {whens} else '{len(names) - 1}' end"
-            order = [*names, UNKNOWN]
-        rows = self.members.con.sql(
-            f"select 'train', {value}, count(*) from {train.scan()} group by all"
-            f" union all select 'test', {value}, count(*) from {test.scan()} group by all"
-        ).fetchall()
-        if bands:
-            rows = [(split, at if at == UNKNOWN else names[int(at)], count) for split, at, count in rows]
-        return drift_chart(name, rows, order)
+        counts = {split.label: self.members.counts(split, name) for split in (train, test)}
+        values = [value for value, _ in counts["train"] if value is not None]
+        ends, names = [], []
+        if self.members.shop.schema.field(name).type != pa.string() and len(values) > MOST_VALUES:
+            ends = fifths(counts["train"])
+            names = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(ends)]
+            names = [f"below {ends[0]:.4g}", *names, f"from {ends[-1]:.4g}"] if ends else ["any"]
+
+        def text(value: Any) -> str:
+            if value is None:
+                return UNKNOWN
+            return names[bisect.bisect_right(ends, value)] if names else str(value)
+
+        rows = [(split, text(value), n) for split, of in counts.items() for value, n in of]
+        return drift_chart(name, rows, [*names, UNKNOWN] if names else None)
 
     def min_interactions(self) -> list[Markdown | VegaChart]:
         """What other values would keep: all of them, where dbt has counted whom it left out."""
@@ -273,14 +273,9 @@ class Card:
         return [Markdown(f"{title} {text}"), bar_chart("Customers kept by min_interactions", bars)]
 
     def empty_cells(self) -> list[Markdown | Table]:
-        """Nulls of each column, which the parquet files know without being read."""
-        names, nulls = self.members.shop.names, {}
-        for split in self.members.splits:
-            found = self.members.con.sql(
-                "select path_in_schema, sum(stats_null_count)::bigint"
-                f" from parquet_metadata({path_literal(split.path)}) group by all"
-            )
-            nulls[split.label] = Counter(dict(found.fetchall()))
+        """The share of each column that has no value."""
+        names = self.members.shop.names
+        nulls = {split.label: self.members.empty_cells(split) for split in self.members.splits}
         columns = [column for column in names if any(of[column] for of in nulls.values())]
         table = [
             [name, *(share(of[name], self.summary[label]["rows"]) for label, of in nulls.items())] for name in columns
@@ -296,3 +291,11 @@ class Card:
         table += [[f"fingerprint of {label}", split["fingerprint"][:16]] for label, split in self.summary.items()]
         table += [[f"sha256 of {file['name']}, {file['bytes']:,} bytes", file["sha256"][:16]] for file in files]
         return Table(table)
+
+
+def fifths(counts: list[tuple[Any, int]]) -> list[Any]:
+    """The values at which one to four fifths of the rows lie, above the least; counts: (value, rows) in order."""
+    known = [(value, rows) for value, rows in counts if value is not None]
+    sums = list(itertools.accumulate(5 * rows for _, rows in known))
+    at = (bisect.bisect_left(sums, part * sums[-1] // 5) for part in range(1, 5))
+    return sorted({known[place][0] for place in at} - {known[0][0]})

@@ -18,7 +18,7 @@ import pyarrow as pa
 from prep import uri as uris
 from prep.errors import PrepError, first_line
 from prep.manifest import ITEMS
-from prep.parquet import TableWriter
+from prep.parquet import write_parquet
 from prep.shop import Shop
 
 REQUIREMENTS = {"postgresql": "postgres", "snowflake": "warehouses", "bigquery": "warehouses"}
@@ -95,7 +95,5 @@ def copy(uri: str, query: str, path: Path) -> Path:
         cursor.execute(query)
         batches = cursor.fetch_record_batch()
         schema = pa.schema([field.with_name(field.name.lower()) for field in batches.schema])  # a warehouse may shout
-        with TableWriter(path, schema) as writer:
-            for batch in batches:
-                writer.write(batch.rename_columns(schema.names))
+        write_parquet(path, schema, (batch.rename_columns(schema.names) for batch in batches))
     return path

@@ -17,7 +17,7 @@ def rules(members: Members, min_lines: int) -> dict[str, str]:
     shop, (train, valid, test) = members.shop, members.splits
     time, grain = identifier(shop.time), identifiers(shop.grain)
     training_end, validation_end = f"{train.end:%Y-%m-%d}", f"{test.start:%Y-%m-%d}"
-    later = f"(select {grain} from {valid.scan()} union all select {grain} from {test.scan()})"
+    in_train, in_valid, in_test = (f"(select {grain} from ({members.lines(split)}))" for split in members.splits)
     breaches = {
         f"train ends before {training_end}": f"select count(*) from {train.scan()} where not ({train.holds(time)})",
         f"valid begins on {training_end} and ends before {validation_end}": (
@@ -25,8 +25,8 @@ def rules(members: Members, min_lines: int) -> dict[str, str]:
         ),
         f"test begins on {validation_end}": f"select count(*) from {test.scan()} where not ({test.holds(time)})",
         "no purchase line is in two splits": (
-            f"select (select count(*) from {train.scan()} semi join {later} using ({grain}))"
-            f" + (select count(*) from {valid.scan()} semi join {test.scan()} using ({grain}))"
+            f"select (select count(*) from {in_train} semi join ({in_valid} union all {in_test}) using ({grain}))"
+            f" + (select count(*) from {in_valid} semi join {in_test} using ({grain}))"
         ),
     }
     if min_lines:

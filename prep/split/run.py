@@ -1,17 +1,17 @@
 """Stage 3 as DataPrepFlow's steps call it: what start checks, and what get_dataset does."""
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from prep import duck
 from prep.errors import PrepError, first_line
 from prep.manifest import DATASET, ITEMS
+from prep.parquet import write_parquet
 from prep.shop import Shop, read_shop
 from prep.split.dataset import (
     check_dataset,
@@ -25,7 +25,8 @@ from prep.split.dataset import (
 )
 from prep.split.leaks import check_for_leaks, fail_if_leaking
 from prep.split.members import Members
-from prep.split.splits import available_rows, check_splits, example_row, make_splits, write_splits
+from prep.split.splits import available_rows, check_splits, example_row, make_splits
+from prep.split.star import write_splits
 from prep.uri import fault, is_uri, shown
 
 Days = tuple[datetime.datetime, datetime.datetime]  # training_end_date, validation_end_date
@@ -102,13 +103,19 @@ class Run:
             )
         else:
             self.lineage = checked | {"dataset": content}
-        files = [*self.dataset.files, *self.dataset.items, *(split.path for split in self.splits)]
-        self.con = duck.connect(spill_to=self.folder, only=files)
+        self.sample = self.folder / "sample.parquet"
+        written = [self.sample, *(file for split in self.splits for file in split.files)]
+        self.con = duck.connect(spill_to=self.folder, only=[*self.dataset.files, *self.dataset.items, *written])
 
-    def split(self, progress: Callable[[Iterable[pa.RecordBatch], int], Iterator[pa.RecordBatch]]) -> Members:
-        """Write the rows, or a sample of them, into the splits; prints what it takes."""
+    def split(self, progress: Callable[[int], Callable[[int], None]]) -> Members:
+        """Write the rows, or a sample of them, into the splits; prints what it takes.
+
+        `progress`, given the number of rows to come, returns what is told of rows that are written.
+        """
         try:
             query = columns_query(self.con, self.dataset.files, self.shop.columns)
+            self.available = available_rows(self.con, self.dataset, self.splits)
+            rows = self.available["rows"]
             if not self.everything:
                 # The seeded Bernoulli sample is the same for any number of threads.
                 query += f" using sample {int(self.row_sampling)} percent (bernoulli, {int(self.seed)})"
@@ -117,14 +124,16 @@ class Run:
                     f" {self.seed}); --row_sampling 0 takes all"
                 )
             print(f"Fetching rows with query: {query}")
+            if not self.everything:  # drawn once, since the splits read it several times
+                rows = write_parquet(self.sample, self.shop.schema, duck.batches(self.con, query))
+                query = f"select * from {duck.scan(self.sample)}"
             print(f"Example row {example_row(self.con, self.shop, query)}")
-            self.available = available_rows(self.con, self.dataset, self.splits)
-            rows_expected = self.available["rows"] * (self.row_sampling or 100) // 100
-            batches = progress(duck.batches(self.con, query, 100_000), rows_expected)
-            write_splits(batches, rows_expected, self.splits, self.shop)
+            written = write_splits(self.con, query, self.splits, self.shop, progress(rows))
         except duckdb.Error as error:
             raise unreadable(self.dataset, error) from error
         self.check_unchanged()
+        if written != rows:
+            raise PrepError(f"{rows:,} rows were read and {written:,} written to the splits: rows would be lost.")
         return Members(self.con, self.shop, self.splits)
 
     def check_unchanged(self) -> None:

@@ -1,38 +1,49 @@
 """The split by date: train, valid and test, and the rows that go into each."""
 
-import contextlib
 import datetime
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from prep import duck
 from prep.duck import identifier, identifiers, scan
 from prep.errors import PrepError
-from prep.parquet import TableWriter
 from prep.shop import Shop
 from prep.split.dataset import Dataset, day_literal
 
-# A row group holds one dictionary for each text column. The fewer groups, the fewer times the
-# 64-character ids are written and held by the reader, and the more rows wait here for one to fill.
-ROW_GROUPS = 8
-SMALLEST_ROW_GROUP = 100_000
-ROWS_PER_PROGRESS_LINE = 5_000_000
+DIMENSIONS = ("user", "item")
 
 
 @dataclass(frozen=True)
 class Split:
-    """The rows with start <= time < end, and the parquet file that they go into."""
+    """The rows with start <= time < end, and the parquet files that hold them as a star.
+
+    facts: the rows in their order; in place of a user or an item stands its row in the dimension of that name.
+    user, item: who and what is in the rows, each once, in the order of the ids.
+    """
 
     label: str
     start: datetime.datetime
     end: datetime.datetime
-    path: Path
+    folder: Path
+
+    @property
+    def facts(self) -> Path:
+        return self.folder / f"{self.label}.facts.parquet"
+
+    def dimension(self, what: str) -> Path:
+        return self.folder / f"{self.label}.{what}.parquet"
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.facts, *map(self.dimension, DIMENSIONS)]
+
+    def scan(self) -> str:
+        """SQL for the facts."""
+        return scan(self.facts)
 
     def holds(self, time: str) -> str:
         """SQL: is this time, a SQL timestamp, of the split?"""
@@ -42,9 +53,6 @@ class Split:
         if self.end != datetime.datetime.max:
             conditions.append(f"{time} < {day_literal(self.end)}")
         return " and ".join(conditions)
-
-    def scan(self) -> str:
-        return scan(self.path)
 
 
 def make_splits(
@@ -57,38 +65,7 @@ def make_splits(
         "valid": (training_end_date, validation_end_date),
         "test": (validation_end_date, last),
     }
-    return [Split(label, start, end, folder / f"{label}.parquet") for label, (start, end) in bounds.items()]
-
-
-def write_splits(batches: Iterable[pa.RecordBatch], rows_expected: int, splits: list[Split], shop: Shop) -> None:
-    """Write the rows into the splits' files by their day, each in the order it came; all are written, empty or not.
-
-    `rows_expected`, about the number of rows to come, decides how large a row group is.
-    """
-    group_rows = max(SMALLEST_ROW_GROUP, rows_expected // ROW_GROUPS)
-    rows = 0
-    with contextlib.ExitStack() as files:
-        writers = {
-            split: files.enter_context(
-                TableWriter(split.path, shop.schema, group_rows, dictionary_pagesize_limit=1 << 30)
-            )
-            for split in splits
-        }
-        for batch in batches:
-            if batch.num_rows == 0:
-                continue
-            times = batch.column(shop.time)
-            first, last = pc.min_max(times).as_py().values()
-            for split, writer in writers.items():
-                if split.start <= first and last < split.end:
-                    writer.write(batch)
-                elif first < split.end and split.start <= last:
-                    writer.write(batch.filter(pc.and_(pc.greater_equal(times, split.start), pc.less(times, split.end))))
-            if rows // ROWS_PER_PROGRESS_LINE < (rows := rows + batch.num_rows) // ROWS_PER_PROGRESS_LINE:
-                print(f"{rows:,} rows")
-    written = sum(writer.rows for writer in writers.values())
-    if written != rows:
-        raise PrepError(f"{rows:,} rows were read and {written:,} written to the splits: rows would be lost.")
+    return [Split(label, start, end, folder) for label, (start, end) in bounds.items()]
 
 
 def example_row(con: duckdb.DuckDBPyConnection, shop: Shop, query: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dbt_common.exceptions import DbtRuntimeError
 
 from prep import duck, lock, manifest
 from prep.errors import PrepError
-from prep.parquet import TableWriter, in_order, with_unique_key
+from prep.parquet import in_order, with_unique_key, write_parquet
 from prep.shop import Shop, read_shop, read_yaml
 
 PLACE = "__place"  # of a row, in a query whose rows come in no order
@@ -135,13 +135,11 @@ class Plugin(BasePlugin):
                 f"{what} has no row, so the one before it stays: take a later training_end_date, a smaller"
                 " min_interactions, or let dbt read all rows (no --empty)."
             )
-        rows = itertools.chain([first], rows)
+        found, rows = first.schema, itertools.chain([first], rows)
         if PLACE in first.schema.names:
-            rows = in_order(rows, PLACE)
-        with TableWriter(path, schema, compression_level=1) as writer:
-            for batch in with_unique_key(rows, key, what):
-                check_contract(batch.schema, schema, what)
-                writer.write(batch)
+            rows, found = in_order(rows, PLACE), found.remove(found.get_field_index(PLACE))
+        check_contract(found, schema, what)
+        write_parquet(path, schema, with_unique_key(rows, key, what))
         cursor.execute("reset disabled_optimizers")
 
     def publish(self, cursor: duckdb.DuckDBPyConnection, histories: BaseRelation) -> None:

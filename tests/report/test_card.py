@@ -25,7 +25,6 @@ from card_pages import open_page
 WIDTHS = {"desktop": 1280, "phone": 390}
 SLOW_FLOW = """
 import time
-import pyarrow as pa
 from metaflow import FlowSpec, card, step
 from prep.report import card as project_card
 
@@ -35,9 +34,10 @@ class SlowFlow(FlowSpec):
     @card(type="blank", id="data_set", refresh_interval=1)
     @step
     def start(self):
-        batches = (pa.record_batch({"row": range(10)}) for _ in iter(lambda: time.sleep(.2), 0))
-        passed = project_card.show_progress(batches, 800)
-        print(sum(next(passed).num_rows for _ in range(40)))
+        progress = project_card.show_progress(800)
+        for _ in range(40):
+            time.sleep(.2)
+            progress(10)
         self.next(self.end)
 
     @step

@@ -30,6 +30,7 @@ from prep.split.dataset import columns_query
 from prep.split.leaks import NOT_ASKED, check_for_leaks
 from prep.split.members import Members
 from prep.split.splits import make_splits
+from prep.split.star import write_star
 from prep.transform.plugin import checked_inputs
 
 FILES = ("articles", "customers", "transactions_train")
@@ -488,8 +489,8 @@ def leaks(con, tables, folder, min_lines=5, item_columns=("article_id",)):
     """{rule: verdict} without those that passed."""
     splits = make_splits(*DAYS, folder)
     for one in splits:
-        pq.write_table(pa.Table.from_pandas(tables[one.label], stages.SCHEMA, preserve_index=False), one.path)
-    con.execute("drop table if exists users; drop table if exists items")
+        con.register("wide", pa.Table.from_pandas(tables[one.label], stages.SCHEMA, preserve_index=False))
+        write_star(con, "from wide", one, stages.SHOP, lambda rows: None)
     verdict = check_for_leaks(Members(con, stages.SHOP, splits), min_lines, item_columns)
     assert len(verdict) == 6
     return {rule: found for rule, found in verdict.items() if found != "passed"}
@@ -528,9 +529,8 @@ def moved(tables, source, target, **cells):
 )
 def test_each_rule_of_the_leak_check_sees_its_breach(spoil, rule, found, table, tmp_path):
     tables = split(table.to_pandas())
-    con = duckdb.connect()
-    assert leaks(con, tables, tmp_path) == {}
-    assert leaks(con, spoil(tables), tmp_path) == {rule: f"broken by {found}"}
+    assert leaks(duckdb.connect(), tables, tmp_path) == {}
+    assert leaks(duckdb.connect(), spoil(tables), tmp_path) == {rule: f"broken by {found}"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 import stages
 
 from prep.split.members import Members
-from prep.split.splits import make_splits, write_splits
+from prep.split.splits import make_splits
+from prep.split.star import write_splits
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,9 @@ def test_the_order_does_not_depend_on_the_order_of_the_rows(hand_made, tmp_path)
     fitted = []
     for order in (range(len(table)), reversed(range(len(table)))):
         splits = make_splits(datetime.datetime(2020, 9, 8), datetime.datetime(2020, 9, 15), tmp_path)
-        write_splits(table.take(list(order)).to_batches(5), len(table), splits, stages.SHOP)
-        fitted.append(Members(duckdb.connect(), stages.SHOP, splits).vocabulary())
+        con = duckdb.connect()
+        con.register("wide", table.take(list(order)))
+        write_splits(con, "from wide", splits, stages.SHOP, lambda rows: None)
+        fitted.append(Members(con, stages.SHOP, splits).vocabulary())
     assert fitted[0] == fitted[1]
     assert len(fitted[0]["article_id"]) > 3
