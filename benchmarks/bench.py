@@ -2,7 +2,8 @@
 
 For every scale: makes synthetic data once, runs every contender's stages as processes of their own,
 checks that all contenders made the same tables, and adds the figures to results.json. Then (also
-without any scale) draws RESULTS.md and cost.svg from results.json.
+without any scale) draws RESULTS.md and cost.svg from results.json. One contender is the first release,
+whose code comes out of the history.
 
 - seconds: wall time, from start to end of the process; for the floors and for reading, inside it
 - cpu_seconds: user and system time of the process and of all that it started
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -30,14 +32,18 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 DBT = Path(sys.executable).with_name("dbt")
 TINY = 0.001
+FIRST_RELEASE = "c05fc9f"
 # Beyond these the others take more memory than a common machine has.
-LARGEST_SCALE = {"row by row": 0.1, "pandas": 0.3, "Polars": 0.3}
-# Scripts that run on the pipeline's files, each with its argument; `extract` only prepares.
+LARGEST_SCALE = {"first release": 1, "row by row": 0.1, "pandas": 0.3, "Polars": 1}
+WITHOUT_BASKETS = ("small", "pipeline", "first release")  # who also runs on rows without baskets
+LARGEST_WHOLE = 1  # beyond, the flow takes one percent of the rows
+POLARS_LIMIT = 4_000_000_000  # bytes of memory that it may hold from scale 0.3 on
+# Scripts that run on the pipeline's files, each with its argument.
 AFTERWARDS = (
     *(f"floors {what}" for what in ("parse", "write_inputs", "read_inputs")),
     *(f"floors {what}" for what in ("write_result", "read_result")),
     *(f"checks {what}" for what in ("hashes", "leaks")),
-    *(f"reading {what}" for what in ("extract", "pyarrow", "client", "client_test")),
+    *(f"reading {what}" for what in ("pyarrow", "client", "client_test")),
 )
 PACKAGES = ("duckdb", "dbt-core", "dbt-duckdb", "metaflow", "pyarrow", "pandas", "polars")
 
@@ -52,6 +58,7 @@ class Job:
     outputs: tuple = ()
     cwd: Path | None = None  # another working folder
     timed_inside: bool = False  # the last line that it prints is its own {"seconds": ...}
+    limit: int | None = None  # bytes of data that the process may hold; beyond, it may fail
 
     def environment(self):
         """The environment of the process."""
@@ -95,11 +102,12 @@ def measure(job):
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            preexec_fn=job.limit and (lambda: resource.setrlimit(resource.RLIMIT_DATA, (job.limit, job.limit))),
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
+    if process.returncode != 0 and not job.limit:
         sys.exit(
             f"bench.py: {job.name} failed with exit code {process.returncode}; the end of {log}:\n"
             + log.read_text()[-2000:]
@@ -112,6 +120,7 @@ def measure(job):
         "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         "written_bytes": usage.ru_oublock * 512,
         "kept_bytes": sum(size(path) for path in job.outputs),
+        "failed": int(process.returncode != 0),
     }
 
 
@@ -133,21 +142,41 @@ def three_stages(name, home, data, first, dbt_project, flow, flow_name):
     ]
 
 
-def pipeline(name, home):
-    """The three commands of the README."""
-    first = (ROOT / "create_parquet_dataset.py", "--data-dir", home)
-    flow = (ROOT / "data_prep.py", "run", "--row_sampling", "0")
-    return three_stages(name, home, home, first, ROOT / "dbt", flow, "DataPrepFlow")
+def pipeline(name, home, code=ROOT):
+    """The three commands of the README, of the project in the folder `code`."""
+    first = (code / "create_parquet_dataset.py", "--data-dir", home)
+    flow = (code / "data_prep.py", "run", "--row_sampling", "0")
+    return three_stages(name, home, home, first, code / "dbt", flow, "DataPrepFlow")
 
 
-def contenders(folder, tiny):
+def first_release(folder):
+    """The folder of the first release's code, out of the history."""
+    code = folder / FIRST_RELEASE
+    if not code.exists():
+        subprocess.run(["git", "-C", ROOT, "worktree", "add", "--detach", code, FIRST_RELEASE], check=True)
+    return code
+
+
+def beside(folder, name):
+    """A folder for a contender that writes beside the CSV files: these again, without a copy."""
+    (folder / name).mkdir(exist_ok=True)
+    for path in folder.glob("*.csv"):
+        remove(folder / name / path.name)
+        os.link(path, folder / name / path.name)
+    return folder / name
+
+
+def contenders(folder, tiny, scale):
     """{name: jobs} of all that is measured at one scale; every list runs in its order."""
     rows, own = HERE / "row_by_row", folder / "row by row"
+    first = first_release(folder.parent)
     ways = {
         "pipeline": pipeline("pipeline", folder),
+        "first release": pipeline("first release", beside(folder, "first release"), first),
         "small": [
             Job("empty flow", (sys.executable, HERE / "empty_flow.py", "run"), tiny),
             *pipeline("tiny", tiny),
+            *pipeline("tiny, first release", beside(tiny, "first release"), first),
         ],
         "row by row": three_stages(
             "row by row",
@@ -162,8 +191,12 @@ def contenders(folder, tiny):
     # What follows reads the files that the pipeline left.
     sampled = (sys.executable, ROOT / "data_prep.py", "run", "--row_sampling", "1", "--dataset")
     sampled += (folder / "filtered_dataframe.parquet",)
+    if scale > LARGEST_WHOLE:
+        ways["pipeline"].pop()
     ways["pipeline"].append(Job("sample 1 %", sampled, folder / "sample"))
-    for name in AFTERWARDS:
+    reading, home = (sys.executable, HERE / "reading.py", "client"), folder / "first release"
+    ways["first release"].append(Job("reading first release", (*reading, home), home, timed_inside=True))
+    for name in AFTERWARDS if scale <= LARGEST_WHOLE else ():
         script, what = name.split()
         command = (sys.executable, HERE / f"{script}.py", what, folder)
         ways["pipeline"].append(Job(name, command, folder, timed_inside=True))
@@ -175,16 +208,18 @@ def contenders(folder, tiny):
                 (sys.executable, HERE / f"with_{way.lower()}.py", folder, folder / way),
                 folder,
                 tuple(folder / way / f"{file}.parquet" for file in files),
+                limit=POLARS_LIMIT if way == "Polars" and scale >= 0.3 else None,
             )
         ]
     return ways
 
 
-def make_data(folder, scale):
+def make_data(folder, scale, baskets=True):
     """The CSV files of that scale, made again only when synthetic.py has changed since."""
     made, script = folder / ".synthetic.json", ROOT / "tools" / "synthetic.py"
     if not made.exists() or made.stat().st_mtime < script.stat().st_mtime:
-        subprocess.run([sys.executable, script, folder, "--scale", str(scale)], check=True)
+        more = [] if baskets else ["--no-baskets"]
+        subprocess.run([sys.executable, script, folder, "--scale", str(scale), *more], check=True)
     for path in folder.glob("*.csv"):  # into the page cache, for all alike
         with path.open("rb") as file:
             while file.read(1 << 20):
@@ -195,12 +230,16 @@ def make_data(folder, scale):
     }
 
 
-def run_scale(scale, repeats, data):
+def run_scale(scale, repeats, data, baskets):
     """All figures of one scale: {"purchases", "csv_bytes", "jobs": {name: [figures, ...]}}."""
-    folder, tiny = data / f"{scale:g}", data / "tiny"
-    figures = make_data(folder, scale)
+    folder, tiny = data / scale_name(scale, baskets), data / "tiny"
+    figures = make_data(folder, scale, baskets)
     make_data(tiny, TINY)
-    ways = {name: jobs for name, jobs in contenders(folder, tiny).items() if scale <= LARGEST_SCALE.get(name, scale)}
+    ways = {
+        name: jobs
+        for name, jobs in contenders(folder, tiny, scale).items()
+        if scale <= LARGEST_SCALE.get(name, scale) and (baskets or name in WITHOUT_BASKETS)
+    }
     for name in LARGEST_SCALE:
         (folder / name).mkdir(exist_ok=True)
     figures["load"] = os.getloadavg()[0]
@@ -215,11 +254,16 @@ def run_scale(scale, repeats, data):
                     f"scale {scale:g}, {job.name}: {measured['seconds']:.2f} s, {measured['peak_bytes'] / 1e9:.2f} GB",
                     flush=True,
                 )
-    rivals = [name for name in LARGEST_SCALE if name in ways]
+    rivals = [name for name in LARGEST_SCALE if name in ways and not figures["jobs"].get(name, [{}])[-1].get("failed")]
     if rivals:
         check = Job("check", (sys.executable, HERE / "expected.py", folder, *rivals), folder)
         measure(check)  # stops here when their tables differ
     return figures
+
+
+def scale_name(scale, baskets):
+    """What a scale is called in the results."""
+    return f"{scale:g}" if baskets else f"{scale:g} without baskets"
 
 
 def machine():
@@ -247,7 +291,10 @@ def main(argv=None):
         "--repeats",
         type=int,
         metavar="N",
-        help="how often; medians count (default: 3 up to scale 0.1, 1 beyond)",
+        help="how often; medians count (default: 3 up to scale 0.3, 1 beyond)",
+    )
+    parser.add_argument(
+        "--no-baskets", action="store_true", help="rows of any customer on any day, the hardest to sort and to compress"
     )
     parser.add_argument(
         "--data-dir",
@@ -269,8 +316,9 @@ def main(argv=None):
     for scale in arguments.scale:
         if results["machine"] != machine():  # figures of two machines or versions do not mix
             results = {"machine": machine(), "scales": {}}
-        repeats = arguments.repeats or (3 if scale <= 0.1 else 1)
-        results["scales"][f"{scale:g}"] = run_scale(scale, repeats, data)
+        repeats = arguments.repeats or (3 if scale <= 0.3 else 1)
+        baskets = not arguments.no_baskets
+        results["scales"][scale_name(scale, baskets)] = run_scale(scale, repeats, data, baskets)
         stored.write_text(json.dumps(results, indent=1) + "\n")
     from report import draw
 

@@ -71,11 +71,12 @@ def digest(con, table):
         """).fetchall()[0]
 
 
-def stored_tables(flow):
-    """The three tables of the flow's latest run, through Metaflow's Client."""
-    from metaflow import Flow, namespace
+def stored_tables(flow, home):
+    """The three tables of the flow's latest run (in the folder `home`), through Metaflow's Client."""
+    from metaflow import Flow, metadata, namespace
 
     namespace(None)
+    metadata(f"local@{home}")
     return Flow(flow).latest_successful_run.data.label_to_dataset
 
 
@@ -86,14 +87,16 @@ def main(argv=None):
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("contenders", nargs="+", metavar="CONTENDER")
+    parser.add_argument("contenders", nargs="*", metavar="CONTENDER")
     arguments = parser.parse_args(argv)
     con = duckdb.connect()
-    ours = {split: digest(con, table) for split, table in stored_tables("DataPrepFlow").items()}
+    ours = {split: digest(con, table) for split, table in stored_tables("DataPrepFlow", arguments.folder).items()}
     differences = 0
     for contender in arguments.contenders:
-        if contender == "row by row":
-            tables, compared = stored_tables("RowByRowFlow"), 2  # its rows come in no order
+        if contender == "first release":
+            tables, compared = stored_tables("DataPrepFlow", arguments.folder / contender), 3
+        elif contender == "row by row":
+            tables, compared = stored_tables("RowByRowFlow", arguments.folder), 2  # its rows come in no order
         else:
             tables = {split: pq.read_table(arguments.folder / contender / f"{split}.parquet") for split in SPLITS}
             compared = 3

@@ -300,6 +300,12 @@ def plan_baskets(rng, customers, purchases):
     return customer[order], day[order], rows[order]
 
 
+def plan_without_baskets(rng, customers, purchases):
+    """The same with one row in each, of any customer on any day: nothing repeats that a compressor could find."""
+    day = np.sort(rng.integers(0, DAYS, purchases).astype(np.int16))
+    return rng.integers(0, customers, purchases, dtype=np.int32), day, np.ones(purchases, np.int64)
+
+
 def make_purchases(rng, baskets, customer_id, article_id, articles):
     """Yield the record batches of transactions_train.csv, one a day.
 
@@ -318,7 +324,7 @@ def make_purchases(rng, baskets, customer_id, article_id, articles):
         + rng.choice(10, (len(customer_id), 1), p=INDEX_SHARES)
     ).astype(np.uint8)
     prices = pa.array([repr(k / PRICE_UNIT) for k in range(LARGEST_PRICE + 1)])
-    repeat = REPEATED_ROWS / (1 - len(rows) / rows.sum())  # the first row of a basket never does
+    repeat = REPEATED_ROWS / max(1 - len(rows) / rows.sum(), 1e-9)  # the first row of a basket never does
 
     for today in range(DAYS):
         age = today - launch
@@ -387,7 +393,7 @@ def refuse_foreign_files(folder):
             )
 
 
-def generate(out_dir, scale=0.001, seed=0):
+def generate(out_dir, scale=0.001, seed=0, baskets=True):
     """Write the three files to the folder out_dir (made when missing); they appear by rename.
 
     Returns what the marker keeps: {file name: {"rows", "bytes", "sha256"}}. Raises InputError for a
@@ -408,9 +414,9 @@ def generate(out_dir, scale=0.001, seed=0):
     articles, for_purchases = make_articles(article_rng, scale)
     customers = make_customers(customer_rng, scale)
     purchases = round(PURCHASES * scale)
-    baskets = plan_baskets(rng, len(customers), purchases)
+    plan = (plan_baskets if baskets else plan_without_baskets)(rng, len(customers), purchases)
     batches = make_purchases(
-        rng, baskets, customers["customer_id"].combine_chunks(), articles["article_id"].combine_chunks(), for_purchases
+        rng, plan, customers["customer_id"].combine_chunks(), articles["article_id"].combine_chunks(), for_purchases
     )
     stream = pa.RecordBatchReader.from_batches(
         pa.schema(
@@ -435,7 +441,9 @@ def generate(out_dir, scale=0.001, seed=0):
         ):
             con.from_arrow(source).write_csv(str(aside / file), header=True)
             made[file] = {"rows": rows, "bytes": (aside / file).stat().st_size, "sha256": sha256(aside / file)}
-        (aside / MARKER).write_text(json.dumps({"scale": scale, "seed": seed, "files": made}, indent=1) + "\n")
+        (aside / MARKER).write_text(
+            json.dumps({"scale": scale, "seed": seed, "baskets": baskets, "files": made}, indent=1) + "\n"
+        )
         for file in (*FILES, MARKER):
             (aside / file).replace(folder / file)
     return made
@@ -470,9 +478,14 @@ that it knows, unchanged, are ever replaced.
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="another seed gives other data of the same kind, default 0"
     )
+    parser.add_argument(
+        "--no-baskets",
+        action="store_true",
+        help="each purchase is of another customer and day: as hard to sort and to compress as data can be",
+    )
     arguments = parser.parse_args(argv)
     try:
-        made = generate(arguments.out_dir, arguments.scale, arguments.seed)
+        made = generate(arguments.out_dir, arguments.scale, arguments.seed, not arguments.no_baskets)
     except (InputError, OSError, duckdb.Error) as error:
         print(error, file=sys.stderr)
         return 1
