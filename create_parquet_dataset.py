@@ -37,7 +37,7 @@ def parse_natural(text: str) -> int:
     return int(text)
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="create_parquet_dataset.py",
         description=__doc__,
@@ -68,11 +68,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--max-bad-rows", metavar="N", type=parse_natural, default=0,
         help="put up to N lines that break a rule aside in rejects.csv instead of stopping (default: 0)",
     )  # fmt: skip
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_arguments(argv)
+    args = make_parser().parse_args(argv)
     interrupted = []
 
     def interrupt(*_: int | FrameType | None) -> None:

@@ -2,7 +2,7 @@
 
 For every scale: makes synthetic data once, runs every contender's stages as processes of their own,
 checks that all contenders made the same tables, and adds the figures to results.json. Then (also
-without any scale) draws RESULTS.md and cost.svg from results.json. One contender is the first release,
+without any scale) draws docs/results.md and docs/cost.svg from results.json. One contender is the first release,
 whose code comes out of the history.
 
 - seconds: wall time, from start to end of the process; for the floors and for reading, inside it
@@ -305,13 +305,12 @@ def main(argv=None):
     parser.add_argument(
         "--out-dir",
         type=Path,
-        default=HERE,
-        help="for results.json, RESULTS.md and cost.svg (default: benchmarks)",
+        help="for results.json, results.md and cost.svg (default: benchmarks, and docs for the page)",
     )
     arguments = parser.parse_args(argv)
-    data, out = arguments.data_dir.resolve(), arguments.out_dir.resolve()
+    data, out = arguments.data_dir.resolve(), arguments.out_dir or ROOT / "docs"
     out.mkdir(parents=True, exist_ok=True)
-    stored = out / "results.json"
+    stored = (arguments.out_dir or HERE) / "results.json"
     results = json.loads(stored.read_text()) if stored.exists() else {"machine": "", "scales": {}}
     for scale in arguments.scale:
         if results["machine"] != machine():  # figures of two machines or versions do not mix

@@ -1,4 +1,4 @@
-"""RESULTS.md and cost.svg from the figures of bench.py; nothing in them is typed by hand."""
+"""results.md and cost.svg from the figures of bench.py; nothing in them is typed by hand."""
 
 from statistics import median
 
@@ -169,8 +169,8 @@ def scale_rows(scale):
 
 
 def page(machine, scales):
-    """The parts of RESULTS.md."""
-    yield f"""# What it costs
+    """The parts of results.md."""
+    yield f"""# Measurements
 
 ![cost against size](cost.svg)
 
@@ -240,7 +240,7 @@ def by_size(item):
 
 
 def draw(results, folder):
-    """Write RESULTS.md and cost.svg to `folder`."""
+    """Write results.md and cost.svg to `folder`."""
     scales = {name: Scale(figures) for name, figures in sorted(results["scales"].items(), key=by_size)}
-    (folder / "RESULTS.md").write_text("\n".join(page(results["machine"], scales)))
+    (folder / "results.md").write_text("\n".join(page(results["machine"], scales)))
     plot(scales, folder / "cost.svg")

@@ -12,5 +12,7 @@ import metaflow
 metaflow.namespace(None)  # everybody's runs
 metaflow.metadata(f"local@{sys.argv[1]}")
 data = metaflow.Flow("DataPrepFlow").latest_successful_run.data
-rows = data.test.slice(0, 3).to_pandas()[["t_dat", "customer_id", "article_id", "product_group_name", "price", "quantity"]]
+rows = data.test.slice(0, 3).to_pandas()[
+    ["t_dat", "customer_id", "article_id", "product_group_name", "price", "quantity"]
+]
 print(rows.assign(customer_id=rows.customer_id.str[:8] + "...").to_string(index=False))
