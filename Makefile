@@ -2,6 +2,7 @@
 
 # Metaflow wants a user name, and root in a container often has none.
 export METAFLOW_USER ?= $(or $(USERNAME),$(USER),$(LOGNAME),me)
+SHELL := bash
 # Paths are seen from here, or quoted: the folder's name may hold a blank.
 # The first Python of 3.11, 3.12 and 3.13, which are the ones that are tried; python3 where it is one of them.
 PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(shell \
@@ -50,20 +51,23 @@ DEBIAN = (PATH=$$PATH:$$JAVA_HOME/bin:$$(echo /usr/lib/postgresql/*/bin | tr ' '
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 22
 
+# bash's time says how long each stage took.
+demo journey: export TIMEFORMAT = (%1R seconds)
+
 demo: .venv/requirements  ## the whole way on invented data, in the folder demo/
 	$(BIN)/python tools/synthetic.py demo --scale $(SCALE)
-	$(BIN)/python create_parquet_dataset.py --data-dir demo
-	cd dbt && ../$(BIN)/dbt run --quiet --vars '{data_dir: ../demo}'
-	cd demo && METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" ../$(BIN)/python ../data_prep.py run --row_sampling 0
+	time $(BIN)/python create_parquet_dataset.py --data-dir demo
+	cd dbt && time ../$(BIN)/dbt run --quiet --vars '{data_dir: ../demo}'
+	cd demo && export METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" && time ../$(BIN)/python ../data_prep.py run --row_sampling 0
 	@echo && du -sh demo/filtered_dataframe.parquet demo/.metaflow
 	@echo && echo $(BIN)/python notebooks/first_rows.py demo && $(BIN)/python notebooks/first_rows.py demo
 
 # 1.5 million grocery purchases out of a Python package.
 journey: .venv/requirements-journey  ## the same on a real shop's purchases, in the folder journey/
 	$(BIN)/python tools/journey.py journey
-	$(BIN)/python create_parquet_dataset.py --project shops/complete_journey --data-dir journey
-	cd shops/complete_journey && ../../$(BIN)/dbt run --quiet --vars '{data_dir: ../../journey}'
-	cd journey && METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" ../$(BIN)/python ../data_prep.py run \
+	time $(BIN)/python create_parquet_dataset.py --project shops/complete_journey --data-dir journey
+	cd shops/complete_journey && time ../../$(BIN)/dbt run --quiet --vars '{data_dir: ../../journey}'
+	cd journey && export METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" && time ../$(BIN)/python ../data_prep.py run \
 	  --project ../shops/complete_journey --dataset "$$PWD/filtered_dataframe.parquet" --row_sampling 0
 	@cd journey && METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD" ../$(BIN)/python ../data_prep.py card get get_dataset card.html
 	@echo && echo open journey/card.html && $(BIN)/python tools/popularity.py journey
@@ -76,7 +80,7 @@ docs: .venv/requirements .venv-docs/requirements  ## build this documentation as
 	cd dbt && ../$(BIN)/dbt --quiet parse && ../$(BIN)/dbt --quiet docs generate --static --no-compile --empty-catalog
 	cp dbt/target/static_index.html docs/dbt-models.html
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
-	@echo open site/index.html
+	@echo "open site/index.html; its search works where it is served: $(BIN)/python -m http.server -d site"
 
 pages: .venv/requirements  ## write the parts of docs/ that come from YAML, help texts and notebooks
 	$(BIN)/python tools/pages.py

@@ -85,6 +85,22 @@ class Group(Typed):
     rows: Natural
 
 
+class Day(Typed):
+    """Purchase lines of one day, and how many customers they are of."""
+
+    day: datetime.date
+    customers: Natural
+    rows: Natural
+
+
+class LeftOut(Typed):
+    """Who bought from training_end_date on, and is left out for too few purchase lines before it."""
+
+    customers: Natural
+    rows: Natural
+    by_day: list[Day]
+
+
 class Inside(Typed):
     """What the files of stage 2 carry inside."""
 
@@ -97,6 +113,7 @@ class Stage2(Inside):
 
     format: Literal[1]
     customers_by_lines: Annotated[list[Group], Field(max_length=MOST_LINES + 1)]
+    left_out: LeftOut | None = None
     outputs: Annotated[list[File], Field(min_length=1)]
 
 

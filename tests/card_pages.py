@@ -1,4 +1,34 @@
-"""A card opened in a browser."""
+"""A card opened in a browser, and what it is made of."""
+
+import base64
+import json
+import re
+
+import pandas as pd
+
+
+def components(part):
+    """The components of a card, from top to bottom."""
+    if isinstance(part, dict) and "type" in part:
+        yield part
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from components(inner)
+
+
+def parts_of(page):
+    """The components in the page's HTML."""
+    (data,) = re.findall(r'__MF_DATA__\["[^"]*"\] = "([^"]+)"', page)
+    return list(components(json.loads(base64.b64decode(data))))
+
+
+def charts_of(parts):
+    """The Vega-Lite specifications of a card, by their description."""
+    return {part["spec"]["description"]: part["spec"] for part in parts if part["type"] == "vegaChart"}
+
+
+def values_of(parts, description):
+    """The data of a chart as a table."""
+    return pd.DataFrame(charts_of(parts)[description]["data"]["values"])
 
 
 def open_page(browser, html, folder, width):

@@ -5,10 +5,12 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import stages
+from card_pages import open_page, parts_of, values_of
 
 pytestmark = pytest.mark.journey
 
@@ -126,9 +128,58 @@ def test_the_command_ends_with_tables_card_and_score(run):
         at_hits = [sum(hits[: k + 1]) / (k + 1) for k in range(12) if hits[k]]
         scores.append(sum(at_hits) / min(12, len(bought)))
     assert printed == pytest.approx(sum(scores) / len(scores), abs=5e-5) and printed > 0.01
-    page = (FOLDER / "card.html").read_text()
-    (part,) = re.findall(r'__MF_DATA__\["[^"]*"\] = "([^"]+)"', page)
-    assert "What is in the data set" in stages.base64_text(part)
+
+
+def test_the_card_says_what_pandas_says(raw, expected, browser, tmp_path):
+    """Another shop's card: households for customers, an amount in place of a price, no channel."""
+    html = (FOLDER / "card.html").read_text()
+    page, errors = open_page(browser, html, tmp_path, 1280)
+    assert errors == []
+    parts, time = parts_of(html), expected.transaction_timestamp
+    splits = {
+        "train": expected[time < TRAINING_END],
+        "valid": expected[(time >= TRAINING_END) & (time < VALIDATION_END)],
+        "test": expected[time >= VALIDATION_END],
+    }
+    train, test = splits["train"], splits["test"]
+    tables = [
+        [row.locator("th, td").all_inner_texts() for row in table.locator("tr").all()]
+        for table in page.locator("table").all()[:2]
+    ]
+    shown = {row[0]: [int(cell.split()[0].replace(",", "")) for cell in row[1:]] for row in tables[0][1:6]}
+    every = [expected, *splits.values()]
+    assert shown == {
+        "rows": [len(rows) for rows in every],
+        "units": [rows.quantity.sum() for rows in every],
+        "customers": [rows.household_id.nunique() for rows in every],
+        "articles": [rows.product_id.nunique() for rows in every],
+        "days with rows": [rows.transaction_timestamp.dt.date.nunique() for rows in every],
+    }
+    new = {label: rows[~rows.product_id.isin(train.product_id)] for label, rows in splits.items()}
+    shown = {row[0]: [int(cell.split()[0].replace(",", "")) for cell in row[1:]] for row in tables[1][1:]}
+    assert shown["new articles"] == [new[label].product_id.nunique() for label in ("valid", "test")]
+    assert shown["rows of new articles"] == [len(new[label]) for label in ("valid", "test")]
+    days = values_of(parts, "Rows per day")
+    by_day = [rows.groupby(rows.transaction_timestamp.dt.strftime("%Y-%m-%d")).size() for rows in splits.values()]
+    assert list(days.rows) == list(pd.concat(by_day)) and list(days.day) == list(pd.concat(by_day).index)
+    steps = values_of(parts, "Rows after each step")
+    assert steps.end[0] == len(raw["transactions"]) and list((steps.end - steps.start)[-3:]) == list(
+        map(len, splits.values())
+    )
+    for name in ("department", "age"):
+        shares = values_of(parts, name).pivot(index="value", columns="split", values="share")
+        for label, rows in (("train", train), ("test", test)):
+            counts = rows[name].astype(object).fillna("not known").value_counts(normalize=True)
+            named = shares.index.drop("all others", errors="ignore")
+            assert shares[label][named].to_dict() == pytest.approx(counts.reindex(named, fill_value=0).to_dict())
+    edges = sorted(
+        {train.sales_value.min(), *np.quantile(train.sales_value, [0.2, 0.4, 0.6, 0.8], method="inverted_cdf")}
+    )
+    shares = values_of(parts, "sales_value").pivot(index="value", columns="split", values="share")
+    below = f"below {edges[1]:.4g}"
+    assert shares.train[below] == pytest.approx((train.sales_value < edges[1]).mean())
+    assert shares.test[below] == pytest.approx((test.sales_value < edges[1]).mean())
+    assert len(shares) == len(edges)
 
 
 def test_the_shop_is_small_and_copies_no_logic():

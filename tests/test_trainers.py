@@ -1,125 +1,159 @@
-"""The tables of a run, taken as they are by the libraries that train on them.
+"""The recipes of docs/trainers.md and the notebook of the first recommender, with the real libraries.
 
-These libraries stand in an environment of their own; the run is made by the pipeline's.
+These libraries stand in an environment of their own; the run is the one of `make journey`, real purchases.
 """
 
-import os
+import json
 import re
+import sys
 
-import pandas as pd
+import metaflow
 import pytest
-import synthetic
 from stages import ROOT, run
 
 pytestmark = pytest.mark.trainers
 
-PIPELINE = ROOT / ".venv" / "bin"
-CUSTOMERS = 50  # for whom each library recommends
+JOURNEY = ROOT / "journey"
+PAGE = (ROOT / "docs" / "trainers.md").read_text(encoding="utf-8")
+# {the library: its block}; the first block is what all of them begin with.
+START, *BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+NAMES = re.findall(r"^## (.+)\n(?:(?!^##).*\n)*?```python", PAGE, re.MULTILINE)
+HERE = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(JOURNEY), "METAFLOW_USER": "me"}
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory):
-    """The artifacts of a run with more than 100,000 rows in train."""
-    import metaflow
-
-    folder = tmp_path_factory.mktemp("trainers")
-    synthetic.generate(folder, 0.006, 0)
-    for command, cwd in (
-        ([PIPELINE / "python", ROOT / "create_parquet_dataset.py", "--data-dir", folder], ROOT),
-        ([PIPELINE / "dbt", "run", "--vars", f"{{data_dir: {folder}}}"], ROOT / "dbt"),
-        ([PIPELINE / "python", ROOT / "data_prep.py", "run", "--row_sampling", "0"], folder),
-    ):
-        done = run(*command, cwd=cwd)
-        assert done.code == 0, done.out + done.err
+def data():
     metaflow.namespace(None)
-    metaflow.metadata(f"local@{os.environ['METAFLOW_DATASTORE_SYSROOT_LOCAL']}")
-    return metaflow.Run("DataPrepFlow/" + re.search(r"run id: (\S+)", done.out)[1]).data
+    metaflow.metadata(f"local@{JOURNEY}")
+    return metaflow.Flow("DataPrepFlow").latest_successful_run.data
 
 
 @pytest.fixture(scope="session")
-def tables(data):
-    tables = data.label_to_dataset
-    assert tables["train"].num_rows > 100_000
-    return tables
+def start(data):
+    """What the first block defines."""
+    names = {}
+    exec(START, names)
+    metaflow.metadata(f"local@{JOURNEY}")
+    return names
 
 
-@pytest.fixture(scope="session")
-def train(tables):
-    return tables["train"].to_pandas()
+@pytest.fixture
+def after(start, monkeypatch):
+    """A function that runs the block of a library and returns what it has defined."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+
+    def ran(name):
+        names = dict(start)
+        exec(BLOCKS[NAMES.index(name)], names)
+        return names
+
+    return ran
 
 
-def some(train):
-    return train["customer_id"].drop_duplicates().head(CUSTOMERS)
+def test_each_recipe_is_tried_and_short():
+    assert len(NAMES) == len(BLOCKS) == 9
+    tried = re.findall(r'after\("(.+?)"\)', (ROOT / "tests" / "test_trainers.py").read_text())
+    assert sorted(tried) == sorted(NAMES)
+    for name, block in zip(NAMES, BLOCKS, strict=True):
+        code = [line for line in block.splitlines() if line.strip() and not line.startswith(("import ", "from "))]
+        assert len(code) <= 8, name
 
 
-def test_implicit(data, tables, train):
-    import implicit
-    import pyarrow.compute as pc
-    from scipy.sparse import csr_matrix
-
-    rows, columns = (
-        pc.index_in(tables["train"][key], value_set=data.vocabulary[key]).to_numpy()
-        for key in ("customer_id", "article_id")
-    )
-    matrix = csr_matrix((train["quantity"].to_numpy("float32"), (rows, columns)))
-    model = implicit.als.AlternatingLeastSquares(factors=8, iterations=2, random_state=0)
-    model.fit(matrix, show_progress=False)
-    found, _ = model.recommend(range(CUSTOMERS), matrix[:CUSTOMERS], N=12)
-    offered = set(data.vocabulary["article_id"].take(found.ravel()).to_pylist())
-    assert found.shape == (CUSTOMERS, 12) and offered <= set(train["article_id"])
+def test_implicit(after, start):
+    names = after("implicit")
+    assert names["offered"].shape == (10, 12)
+    assert set(names["items"].to_pylist()) <= set(start["train"][start["item"]].to_pylist())
+    assert names["matrix"].sum() == pytest.approx(sum(start["train"]["quantity"].to_pylist()))
 
 
-def test_lenskit(train):
-    pytest.importorskip("lenskit.als", exc_type=ImportError)  # it needs torch
-    from lenskit.als import ImplicitMFScorer
-    from lenskit.batch import recommend
-    from lenskit.data import from_interactions_df
-    from lenskit.pipeline import topn_pipeline
-
-    lines = train[["customer_id", "article_id"]].drop_duplicates()
-    dataset = from_interactions_df(lines, user_col="customer_id", item_col="article_id")
-    pipeline = topn_pipeline(ImplicitMFScorer(embedding_size=8, epochs=2))
-    pipeline.train(dataset)
-    lists = recommend(pipeline, list(some(train)), 12, n_jobs=1)
-    assert len(lists) == CUSTOMERS
-    for offered in lists.lists():
-        assert len(offered) == 12 and set(offered.ids()) <= set(train["article_id"])
+def test_lenskit(after, start):
+    offered = after("LensKit")["twelve"]
+    assert len(offered) == 12 and set(offered.ids()) <= set(start["train"][start["item"]].to_pylist())
 
 
-def test_rectools(train):
-    from rectools import Columns
-    from rectools.dataset import Dataset
-    from rectools.models import PopularModel
-
-    lines = train.rename(columns={"customer_id": Columns.User, "article_id": Columns.Item, "t_dat": Columns.Datetime})
-    lines[Columns.Weight] = lines["quantity"]
-    dataset = Dataset.construct(lines[[Columns.User, Columns.Item, Columns.Weight, Columns.Datetime]])
-    model = PopularModel().fit(dataset)
-    offered = model.recommend(users=some(train).to_numpy(), dataset=dataset, k=12, filter_viewed=True)
-    assert offered[Columns.User].nunique() == CUSTOMERS
-    assert set(offered[Columns.Item]) <= set(train["article_id"])
+def test_rectools(after, start):
+    table = after("RecTools")["table"]
+    best = start["train"].to_pandas().groupby(start["item"])[start["user"]].nunique().nlargest(12)
+    assert len(table) == 120 and set(table["item_id"]) == set(best.index)
 
 
-def test_hugging_face_datasets(tables, train):
-    import datasets
-
-    dataset = datasets.Dataset(tables["train"])
-    assert len(dataset) == len(train)
-    assert dataset.features["customer_id"].dtype == "string"
-    garments = dataset.filter(lambda groups: [group.startswith("Garment") for group in groups],
-                              input_columns="product_group_name", batched=True)  # fmt: skip
-    assert len(garments) == train["product_group_name"].str.startswith("Garment").sum()
-    assert dataset[0]["customer_id"] == train["customer_id"][0]
-    assert dataset.sort("price")[0]["price"] == train["price"].min()
+def test_lightfm(after, data, start):
+    scores = after("LightFM")["scores"]
+    assert len(scores) == len(data.vocabulary[start["item"]]) and len(set(scores.tolist())) > 1000
 
 
-def test_pandas_2_and_polars(tables, train):
-    """pandas of the version before, where categories went wrong most."""
-    import polars as pl
+def test_scikit_learn(after):
+    names = after("scikit-learn")
+    assert names["alike"].shape == (10, 5) and (names["distances"][:, 0] < 1e-6).all()  # each is nearest to itself
 
-    assert pd.__version__.startswith("2.")
-    sizes = train.groupby(["customer_id", "t_dat"]).size()
-    polars = pl.from_arrow(tables["train"]).group_by("customer_id", "t_dat").len()
-    assert sizes.mean() == polars["len"].mean() > 1
-    assert train["club_member_status"].fillna("UNKNOWN").notna().all()
-    assert (train["customer_id"] == train["customer_id"].map(str)).all()
+
+def test_hugging_face_datasets(after, start):
+    names = after("Hugging Face datasets")
+    assert {split: len(rows) for split, rows in names["dataset"].items()} == {
+        "train": len(start["train"]), "test": len(start["test"])
+    }  # fmt: skip
+    assert names["rows"] == start["test"].slice(0, 3).to_pylist()
+
+
+def test_polars(after, start):
+    baskets = after("Polars")["baskets"]
+    sizes = start["train"].to_pandas().groupby([start["user"], start["time"]]).size()
+    assert len(baskets) == len(sizes) and baskets["lines"].sum() == sizes.sum()
+
+
+def test_duckdb(after, start):
+    often = after("DuckDB")["often"]
+    assert often["lines"].tolist() == start["train"].to_pandas()[start["item"]].value_counts().head(12).tolist()
+
+
+def test_sequences(after, data, start):
+    names = after("PyTorch: sequences")
+    assert len(names["histories"]) == len(data.vocabulary[start["user"]])
+    assert sum(map(len, names["histories"])) == len(start["train"])
+    first = data.vocabulary[start["user"]][0].as_py()
+    bought = [row[start["item"]] for row in start["train"].to_pylist()[:200_000] if row[start["user"]] == first]
+    found = data.vocabulary[start["item"]].take(names["histories"][0].numpy() - 1).to_pylist()
+    assert found[: len(bought)] == bought
+    assert names["batch"].shape[0] == 64 and (names["batch"] == 0).any()
+
+
+def test_two_towers_learn_more_than_what_is_popular():
+    done = run(sys.executable, "notebooks/two_towers.py", "journey", cwd=ROOT, **HERE)
+    assert done.code == 0, done.err
+    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", done.out)]
+    assert losses == sorted(losses, reverse=True) and len(losses) == 4
+    towers, popular = map(float, re.findall(r"(?:two towers|last week) ([\d.]+)", done.out))
+    assert towers > 1.1 * popular > 0.05
+    said = re.search(r"two towers ([\d.]+), the best sellers of the last week ([\d.]+)", PAGE)
+    assert float(said[1]) == pytest.approx(towers, abs=0.01) and float(said[2]) == pytest.approx(popular, abs=0.001)
+
+
+def test_the_notebook_says_again_what_the_page_says(tmp_path):
+    """The scores in docs/trainers.md are those that the notebook printed when it was committed."""
+    import nbclient
+    import nbformat
+
+    notebook = nbformat.read(ROOT / "notebooks" / "first_recommender.ipynb", as_version=4)
+    committed = printed(json.loads(json.dumps(notebook)))
+    assert "\n".join(committed) in PAGE
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in HERE.items():
+            patch.setenv(name, value)
+        nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(ROOT)}}).execute()
+    again = printed(notebook)
+    assert len(again) == 8 and committed[:2] == again[:2]
+    for one, other in zip(committed[2:], again[2:], strict=True):
+        left, right = cells(one), cells(other)
+        assert left[0] == right[0] and left[1:] == pytest.approx(right[1:], abs=0.01)  # threads add up in any order
+
+
+def printed(notebook):
+    """The lines of the table that the notebook prints."""
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    return [line for output in outputs for line in output.get("text", "").splitlines() if line.startswith("|")]
+
+
+def cells(line):
+    """The name in a line of the table, and its figures."""
+    name = line.split("|")[1].strip()
+    return [name, *(float(text.rstrip("%")) for text in re.findall(r"[\d.]+%?", line.split("|", 2)[2]))]

@@ -45,7 +45,9 @@ def differences(one: Any, other: Any) -> list[str]:
     """The lines in which two runs' data differ, in the order parameters, inputs, rows."""
     groups = {
         "parameter": [parameters(data) for data in (one, other)],
-        "input": [flatten({**data.lineage, "customers_by_lines": None}) for data in (one, other)],  # that follows
+        "input": [
+            flatten({**data.lineage, "customers_by_lines": None, "left_out": None}) for data in (one, other)
+        ],  # that follows
         "rows": [flatten(data.summary) for data in (one, other)],
     }
     lines = []

@@ -18,7 +18,6 @@ from prep.shop import data_type, meta_of, read_yaml  # noqa: E402, after the pat
 
 MARTS = ROOT / "dbt" / "models" / "marts"
 OF = {"item": "article", "user": "customer", "purchase": "purchase"}
-MARK = r"(<!-- made by tools/pages.py: {} -->\n).*?(<!-- end -->)"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -111,14 +110,12 @@ def made() -> dict[Path, str]:
     for page, texts in parts.items():
         text = page.read_text(encoding="utf-8")
         for name, part in texts.items():
-            text, found = re.subn(
-                MARK.format(re.escape(name)),
-                lambda mark, part=part: f"{mark[1]}\n{part}\n\n{mark[2]}",
-                text,
-                flags=re.DOTALL,
-            )
-            if found != 1:
-                sys.exit(f"pages.py: {page} must have one place for: {name}")
+            begin, end = f"<!-- made by tools/pages.py: {name} -->\n", "<!-- end -->"
+            before, begun, rest = text.partition(begin)
+            _, ended, after = rest.partition(end)
+            if not ended:
+                sys.exit(f"pages.py: {page} has no place for: {name}")
+            text = f"{before}{begun}\n{part}\n\n{ended}{after}"
         pages[page] = text
     return pages
 

@@ -4,6 +4,7 @@ Aggregates only: no row and no id of a customer leaves the tables.
 """
 
 import bisect
+import datetime
 import itertools
 import time
 from collections.abc import Callable
@@ -17,19 +18,20 @@ from metaflow.cards import Markdown, ProgressBar, Table, VegaChart
 from prep.duck import identifier
 from prep.manifest import MOST_LINES
 from prep.report.charts import (
-    CHOSEN,
     KEPT,
     LEFT_OUT,
     SPLIT_COLOURS,
     as_text,
     bar,
     bar_chart,
+    curve_chart,
     daily_chart,
     drift_chart,
+    left_out_chart,
     share,
 )
 from prep.report.summary import verdict_text
-from prep.split.members import Members
+from prep.split.members import NAMES, Members
 
 CARD = "data_set"  # the id of our card among the step's cards
 ROWS_PER_PROGRESS_LINE = 5_000_000
@@ -38,23 +40,25 @@ SECONDS_BEFORE_PROGRESS = 5  # each refresh starts a process of Metaflow's: not 
 HISTORIES = {0: "none", 1: "1 to 4", 5: "5 to 9", 10: "10 to 19", 20: "20 to 49", 50: "50 to 99", 100: "100 or more"}
 MOST_VALUES = 10  # numbers with more are shown in bands
 UNKNOWN = "not known"
-# Small charts stand in one row where there is room, and below each other on a phone.
+WEEKS = 8  # of the timeline that are shown larger
+# Metaflow's column with its logo goes, and small charts stand in one row where there is room.
 STYLE = """<style>
+aside { display: none !important; }
+.mf-card main { margin: 0 auto !important; max-width: 75rem; }
 .mf-card .sectionItems { grid-gap: .5rem; }
-.mf-card ul { padding-left: 1.2rem; margin-bottom: 1rem; }
 .mf-card td, .mf-card th { padding: .3rem .6rem; text-align: right; }
 .mf-card td:first-child, .mf-card th:first-child { text-align: left; }
 .mf-card table:has(.vega-embed) { table-layout: fixed !important; width: 100%; }
 .mf-card td:has(.vega-embed) { background: none; padding: 0; vertical-align: top; }
 .mf-card .vega-embed { width: 100%; break-inside: avoid; }
 .mf-card svg { max-width: 100%; height: auto; }
+.mf-card summary { cursor: pointer; font-weight: bold; }
 @media screen and (max-width: 60rem) {
   .mf-card main { padding: 1rem; }
   .mf-card td, .mf-card th { font-size: .7rem; padding: .2rem; overflow-wrap: anywhere; }
   .mf-card table:has(.vega-embed) td { display: block; }
 }
 @media print {
-  aside { display: none !important; } main { margin: 0 !important; }
   .mf-card .sectionItems { display: block; }
   h2, h2 + p { break-after: avoid; }
 }
@@ -93,27 +97,26 @@ class Card:
 
     def show(self) -> None:
         """Put the finished card in the place of the progress bar."""
-        steps, days = self.funnel(), self.days()
+        days, steps, test = self.days(), self.funnel(), self.summary["test"]["rows"]
+        begins = {"valid": self.run["training_end_date"], "test": self.run["validation_end_date"]}
+        last = datetime.date.fromisoformat(days[-1]["day"]) - datetime.timedelta(weeks=WEEKS)
+        late = [day for day in days if day["day"] > str(last)]
         parts = [
-            Markdown(f"{STYLE}\n\n# What is in the data set, and is the split fair?"),
-            Markdown(self.answers(steps)),
+            Markdown(f"{STYLE}\n\n# What is in the data set, and is the split fair?\n\n{self.verdict()}"),
             self.headline(days),
-            Markdown(
-                "## Rows per day\n\nA row is one purchase line"
-                f" ({', '.join(as_text(name) for name in self.members.shop.grain)}). Units are the pieces."
-                " New is who or what has no row in train."
-            ),
-            daily_chart(days, {"valid": self.run["training_end_date"], "test": self.run["validation_end_date"]}),
-            Markdown(
-                "## Where the rows went\n\nFrom the file of purchases to the tables. Grey is what was taken away."
-            ),
+            Markdown(f"## What is new after train\n\n{self.about_new()}"),
+            self.new(),
+            *self.left_out(),
+            Markdown(f"## Rows per day\n\n{self.about_days()}"),
+            daily_chart("Rows per day", days, begins, "%b %Y"),
+            daily_chart(f"The last {WEEKS} weeks", late, begins, "%d %b"),
+            Markdown(f"## Where the rows went\n\n{self.about_funnel(steps)}"),
             bar_chart("Rows after each step", steps),
-            *(self.drift() if self.summary["test"]["rows"] else []),
+            Markdown(f"## How long the histories are\n\n{self.long_tail()}"),
+            *([self.histories()] if test else []),
             *self.min_interactions(),
+            *(self.drift() if test else []),
             *self.empty_cells(),
-            Markdown(
-                "## Leak check, parameters and origin\n\nEqual fingerprints: equal rows; equal sha256: equal files."
-            ),
             self.origin(),
         ]
         card = current.card[CARD]
@@ -130,32 +133,21 @@ class Card:
         )
         return self.members.ask(f"{each} order by day")
 
-    def answers(self, steps: list[dict[str, Any]]) -> str:
-        """The questions for which the card is opened, each with its answer in a sentence or two."""
-        test, begins, filtered = self.summary["test"], self.run["validation_end_date"], self.lineage.get("vars")
-        new = f"{share(test['new_customers'], test['customers'])} of {test['customers']:,}."
-        if self.run["row_sampling"] not in (0, 100):
-            new += " In a sample of the rows, a customer may be new because no earlier row was drawn."
-        if filtered:
-            least, day = filtered["min_interactions"], filtered["training_end_date"]
-            new += f" Only customers with {least} or more purchase lines before {day} are in the data set."
-        for group in self.lineage.get("customers_by_lines", []):
-            if group["lines"] == 0:
-                new += f" {group['customers']:,} who bought only later, with {group['rows']:,} rows, are not."
-        left_out = [
-            f"{step['text']} ({step['why']})" for step in steps if "why" in step and step["start"] < step["end"]
-        ]
-        answers = {
-            "When is the split?": f"train is all days before {self.run['training_end_date']}; valid is from then to the"
-            f" day before {begins}; test is from {begins} to {test['last_day'] or 'the end'}.",
-            "How many customers of the test days are new?": new,
-            "What was left out, and why?": f"{'; '.join(left_out) or 'Nothing that the files tell of'}.",
-            "Does a later day leak into train?": f"No. {verdict_text(self.leak_check).capitalize()}.",
-        }
-        return "\n".join(f"- **{question}** {as_text(answer)}" for question, answer in answers.items())
+    @property
+    def sampled(self) -> bool:
+        return self.run["row_sampling"] not in (0, 100)
+
+    def verdict(self) -> str:
+        """Fair or not, in one line."""
+        empty = [label for label, split in self.summary.items() if not split["rows"]]
+        said = [verdict_text(self.leak_check)]
+        said.append(f"A SAMPLE of {self.run['row_sampling']} percent of the rows" if self.sampled else "all rows")
+        said.append(f"{' and '.join(empty)} IS EMPTY" if empty else "no split is empty")
+        colour, head = ("#B35900", "Not to be trusted yet") if empty else ("#1A7F37", "The split is fair")
+        return f'<b style="color: {colour}; font-weight: bold">{head}</b>: {as_text("; ".join(said))}.'
 
     def headline(self, days: list[dict[str, Any]]) -> Table:
-        """Rows, units, customers, articles and days, of the whole and of each split, and what is new in it."""
+        """Rows, units, customers, articles and days, of the whole and of each split."""
         splits = self.summary.values()
         whole = {name: sum(split[name] for split in splits) for name in ("rows", "units")}
         for what, name in (("users", "customers"), ("items", "articles")):
@@ -163,12 +155,74 @@ class Card:
         table = [[name, *(f"{of[name]:,}" for of in (whole, *splits))] for name in whole]
         table[0] = ["rows", *(share(of["rows"], whole["rows"]) for of in (whole, *splits))]
         with_rows = [str(sum(day["split"] == label for day in days)) for label in self.summary]
-        table.append(["days with rows", f"{len(days):,}", *with_rows])
-        for part in ("customers", "articles"):
-            for name, of in ((f"new_{part}", part), (f"rows_of_new_{part}", "rows")):
-                cells = (share(split[name], split[of]) for split in (self.summary["valid"], self.summary["test"]))
-                table.append([name.replace("_", " "), "", "", *cells])
+        table.append(["days with rows", f"{len({day['day'] for day in days}):,}", *with_rows])
+        table.append(["first day", "", *(str(split["first_day"] or "") for split in splits)])
+        table.append(["last day", "", *(str(split["last_day"] or "") for split in splits)])
         return Table(table, ["", "whole", *self.summary])
+
+    def new(self) -> Table:
+        """The articles and customers without a row in train, and the rows that they are in."""
+        later = self.summary["valid"], self.summary["test"]
+        table = []
+        for part in ("articles", "customers"):
+            table.append([f"new {part}", *(share(split[f"new_{part}"], split[part]) for split in later)])
+            table.append(
+                [f"rows of new {part}", *(share(split[f"rows_of_new_{part}"], split["rows"]) for split in later)]
+            )
+        return Table(table, ["", "valid", "test"])
+
+    def about_new(self) -> str:
+        """What new means here, and for whom the tables say nothing."""
+        text, filtered = "New is what has no row in train.", self.lineage.get("vars")
+        if self.sampled:
+            text += " In a sample of the rows, a customer may be new because no earlier row was drawn."
+        if filtered:
+            least, day = filtered["min_interactions"], filtered["training_end_date"]
+            text += " Without a sample, no customer is new: only" if self.sampled else " No customer is new: only"
+            text += f" those with {least} or more purchase lines before {day} are in the data set."
+        if left_out := self.lineage.get("left_out"):
+            text += (
+                f" {left_out['customers']:,} others bought from that day on, {left_out['rows']:,} purchase lines;"
+                " they are left out."
+            )
+        return as_text(text)
+
+    def left_out(self) -> list[VegaChart]:
+        """Day by day, who bought from training_end_date on and is left out."""
+        days = (self.lineage.get("left_out") or {}).get("by_day")
+        return [left_out_chart("Purchase lines that are left out, by day", days)] if days else []
+
+    def about_days(self) -> str:
+        grain = ", ".join(as_text(name) for name in self.members.shop.grain)
+        return (
+            f"A row is one purchase line ({grain}); units are the pieces. train is all days before"
+            f" {self.run['training_end_date']}, test begins on {self.run['validation_end_date']}, valid lies between."
+        )
+
+    def long_tail(self) -> str:
+        """How much of train belongs to the few who have most of it."""
+        text = []
+        for what, name in NAMES.items():
+            (tail,) = self.members.ask(
+                "select count(*) filter (place <= few) as few,"
+                " coalesce(sum(train) filter (place <= few), 0)::bigint as rows"
+                " from (select train, row_number() over (order by train desc, id) as place,"
+                f" ceil(count(*) over () / 100) as few from {what}s where train > 0)"
+            )
+            rows = share(tail["rows"], self.summary["train"]["rows"])
+            text.append(f"The {tail['few']:,} {name} with most rows, 1 % of them, have {rows} of train's rows.")
+        return as_text(" ".join(reversed(text)))
+
+    def histories(self) -> VegaChart:
+        """Lines in train of the customers of train and of test."""
+        counts = [
+            (split, next(HISTORIES[low] for low in reversed(HISTORIES) if low <= row["lines"]), row["n"])
+            for split in ("train", "test")
+            for row in self.members.ask(
+                f"select train as lines, count(*) as n from users where {split} > 0 group by all"
+            )
+        ]
+        return drift_chart("Lines in train", counts, [*HISTORIES.values()])
 
     def funnel(self) -> list[dict[str, Any]]:
         """From the file of purchases to the three tables, as far as the files tell, as bars."""
@@ -185,11 +239,7 @@ class Card:
                 (purchases["rejected"], "rejected: broken lines", "they are in rejects.csv"),
                 (purchases["sampled_out"], f"left out by fraction {made_from['fraction']:g}", "as asked for"),
                 (unknown, f"of unknown {' or '.join(lacking)}", "their files lack them"),
-                (
-                    purchases["kept"] - unknown - lines,
-                    "merged into the quantity of an equal row",
-                    "not lost: units of one purchase",
-                ),
+                (purchases["kept"] - unknown - lines, "of equal rows", "not lost: merged into quantity"),
                 (
                     lines - in_dataset,
                     f"of customers with under {filtered['min_interactions']} purchase lines",
@@ -197,33 +247,31 @@ class Card:
                 ),
             ):
                 left -= rows
-                steps.append(bar(f"{rows:,} rows {text}", LEFT_OUT, rows, left) | {"why": why})
+                if rows:
+                    steps.append(bar(f"{rows:,} rows {text}", LEFT_OUT, rows, left) | {"why": why})
         steps.append(bar(f"{in_dataset:,} rows in the data set", KEPT, in_dataset))
         drawn, start = sum(split["rows"] for split in self.summary.values()), 0
-        left_out, why = in_dataset - drawn, f"{self.run['row_sampling']} percent asked for"
-        steps.append(bar(f"{left_out:,} rows not drawn by row_sampling", LEFT_OUT, left_out, drawn) | {"why": why})
+        if left_out := in_dataset - drawn:
+            why = f"{self.run['row_sampling']} percent asked for"
+            steps.append(bar(f"{left_out:,} rows not drawn by row_sampling", LEFT_OUT, left_out, drawn) | {"why": why})
         for label, split in self.summary.items():
             steps.append(bar(f"{split['rows']:,} rows in {label}", SPLIT_COLOURS[label], split["rows"], start))
             start += split["rows"]
         return steps
 
+    def about_funnel(self, steps: list[dict[str, Any]]) -> str:
+        """What was taken away, and why."""
+        reasons = "; ".join(f"{step['text']} ({step['why']})" for step in steps if "why" in step)
+        return f"From the file of purchases to the tables. Grey was taken away: {as_text(reasons or 'nothing')}."
+
     def drift(self) -> list[Markdown | Table]:
         """How train and test differ: small charts of shares, and how far apart these are."""
         text = (
-            "## Train against test: where they drift apart\n\nShares of the rows (first chart: of the customers, by"
-            " their lines in train), train blue, test black. The percentage is the part of test that had to change for"
-            " both to be alike."
+            "## Train against test: where they drift apart\n\nShares of the rows, train blue, test black. The"
+            " percentage is the part of test that had to change for both to be alike."
         )
-        histories = [
-            (split, next(HISTORIES[low] for low in reversed(HISTORIES) if low <= row["lines"]), row["n"])
-            for split in ("train", "test")
-            for row in self.members.ask(
-                f"select train as lines, count(*) as n from users where {split} > 0 group by all"
-            )
-        ]
-        charts = [drift_chart("Lines in train", histories, [*HISTORIES.values()])]
-        charts += [self.drift_of(column.name) for column in self.members.shop.columns if column.drift]
-        return [Markdown(text), Table([charts])]
+        charts = [self.drift_of(column.name) for column in self.members.shop.columns if column.drift]
+        return [Markdown(text), Table([charts])] if charts else []
 
     def drift_of(self, name: str) -> VegaChart:
         """One column's values, or, of a number with many, bands that hold a fifth of train each."""
@@ -252,7 +300,7 @@ class Card:
             return []  # nobody counted so far
         if groups:
             text = (
-                f"before {as_text(filtered['training_end_date'])}, and all their rows. The dark bar is this data set."
+                f"before {as_text(filtered['training_end_date'])}, and all their rows. The dark point is this data set."
             )
         else:
             first, text = chosen, "in train, and all their rows."
@@ -264,13 +312,13 @@ class Card:
                 "select train as lines, count(*) as customers, sum(train + valid + test)::bigint as rows from users"
                 " where train > 0 group by all"
             )
-        bars = []
+        points = []
         for least in range(first, MOST_LINES + 1):
             customers, rows = (sum(g[what] for g in groups if g["lines"] >= least) for what in ("customers", "rows"))
-            text_of_bar = f"{least}: {customers:,} customers, {rows:,} rows"
-            bars.append(bar(text_of_bar, CHOSEN if least == chosen else KEPT, customers))
-        title = "## What another min_interactions would keep\n\nCustomers with at least so many purchase lines"
-        return [Markdown(f"{title} {text}"), bar_chart("Customers kept by min_interactions", bars)]
+            said = f"{least}: {customers:,} customers, {rows:,} rows"
+            points.append({"least": least, "customers": customers, "text": said, "chosen": least == chosen})
+        title = "### What another min_interactions would keep\n\nCustomers with at least so many purchase lines"
+        return [Markdown(f"{title} {text}"), curve_chart("Customers kept by min_interactions", points)]
 
     def empty_cells(self) -> list[Markdown | Table]:
         """The share of each column that has no value."""
@@ -283,14 +331,19 @@ class Card:
         text = f"## Empty cells\n\n{len(names) - len(table)} of the {len(names)} columns have none."
         return [Markdown(text), *([Table(table, ["column", *nulls])] if table else [])]
 
-    def origin(self) -> Table:
-        """The verdict, the parameters, the splits and the files of all stages, by content."""
+    def origin(self) -> Markdown:
+        """The verdict, the parameters, the splits and the files of all stages by content, folded away."""
         made_from = self.lineage.get("create_parquet_dataset") or {}
         files = [*made_from.get("inputs", []), *made_from.get("outputs", []), *self.lineage["dataset"]]
-        table = [[name, str(value)] for name, value in (self.leak_check | self.run).items()]
-        table += [[f"fingerprint of {label}", split["fingerprint"][:16]] for label, split in self.summary.items()]
-        table += [[f"sha256 of {file['name']}, {file['bytes']:,} bytes", file["sha256"][:16]] for file in files]
-        return Table(table)
+        rows = [(name, str(value)) for name, value in (self.leak_check | self.run).items()]
+        rows += [(f"fingerprint of {label}", split["fingerprint"][:16]) for label, split in self.summary.items()]
+        rows += [(f"sha256 of {file['name']}, {file['bytes']:,} bytes", file["sha256"][:16]) for file in files]
+        cells = "".join(f"<tr><td>{as_text(name)}</td><td>{as_text(value)}</td></tr>" for name, value in rows)
+        title = "Leak check, parameters and origin"
+        return Markdown(
+            f"<details><summary>{title}</summary><p>Equal fingerprints: equal rows; equal sha256: equal files.</p>"
+            f"<table>{cells}</table></details>"
+        )
 
 
 def fifths(counts: list[tuple[Any, int]]) -> list[Any]:

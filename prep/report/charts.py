@@ -41,18 +41,52 @@ def bar(text: str, colour: str, length: int, start: int = 0) -> dict[str, Any]:
 
 
 def bar_chart(description: str, bars: list[dict[str, Any]]) -> VegaChart:
-    """Bars, each with its text above, which so fits on a phone."""
-    above = {"labelAlign": "left", "labelPadding": 0, "labelOffset": -6, "labelLimit": 0, "ticks": False}
-    x = {"field": "start", "type": "quantitative", "axis": None, "scale": {"nice": False}}
-    y = {"field": "text", "type": "nominal", "sort": None, "title": None, "axis": above | {"domain": False}}
-    encoding = {"x": x, "x2": {"field": "end"}, "y": y, "color": {"field": "colour", "type": "nominal", "scale": None}}
-    mark = {"type": "bar", "height": 10, "yOffset": 8}
-    return chart(description, bars, height={"step": 36}, mark=mark, encoding=encoding)
+    """Bars, each with its text above it, at the end of the bar that has more room beside it."""
+    longest = max(bar["end"] for bar in bars)
+    y = {"field": "text", "type": "nominal", "sort": None, "axis": None}
+    x = {"field": "start", "type": "quantitative", "axis": None, "scale": {"domain": [0, longest]}}
+    colour = {"field": "colour", "type": "nominal", "scale": None}
+    shapes = {
+        "mark": {"type": "bar", "height": 10, "yOffset": 8},
+        "encoding": {"x": x, "x2": {"field": "end"}, "y": y, "color": colour},
+    }
+    layers: list[dict[str, Any]] = [shapes]
+    for align, place, which in (("left", "start", "<="), ("right", "end", ">")):
+        layers.append(
+            {
+                "transform": [{"filter": f"datum.start {which} {longest / 2}"}],
+                "mark": {"type": "text", "align": align, "yOffset": -6, "fontSize": 12},
+                "encoding": {"x": x | {"field": place}, "y": y, "text": {"field": "text"}},
+            }
+        )
+    return chart(description, bars, height={"step": 36}, layer=layers)
 
 
-def daily_chart(days: list[dict[str, Any]], begins: dict[str, str]) -> VegaChart:
-    """Rows per day, and a line where each split of `begins` ({label: day}) begins."""
-    x = {"field": "day", "timeUnit": "utcyearmonthdate", "title": None, "axis": {"format": "%b %Y"}}
+def curve_chart(description: str, points: list[dict[str, Any]]) -> VegaChart:
+    """Customers kept by each min_interactions; the chosen point, with its text, stands out."""
+    x = {"field": "least", "type": "quantitative", "title": "min_interactions", "scale": {"domainMin": 0}}
+    y = {"field": "customers", "type": "quantitative", "title": "customers"}
+    chosen = [{"filter": "datum.chosen"}]
+    return chart(
+        description,
+        points,
+        height=180,
+        encoding={"x": x, "y": y, "tooltip": {"field": "text"}},
+        layer=[
+            {"mark": {"type": "line", "color": KEPT, "point": {"color": KEPT, "size": 50}}},
+            {"transform": chosen, "mark": {"type": "point", "filled": True, "size": 120, "color": CHOSEN}},
+            {
+                "transform": chosen,
+                "mark": {"type": "text", "align": "left", "dx": 8, "dy": -10, "fontSize": 12},
+                "encoding": {"text": {"field": "text"}},
+            },
+        ],
+    )
+
+
+def daily_chart(description: str, days: list[dict[str, Any]], begins: dict[str, str], form: str) -> VegaChart:
+    """Rows per day, and a line where each split of `begins` ({label: day}) begins; `form` is that of a day."""
+    x = {"field": "day", "timeUnit": "utcyearmonthdate", "title": None, "axis": {"format": form, "labelOverlap": True}}
     y = {"field": "rows", "type": "quantitative"}
     colour = OF_SPLIT | {"legend": {"orient": "top", "title": None, "labelFontSize": 12}}
     bars = {"mark": {"type": "bar", "binSpacing": 0}, "encoding": {"x": x, "y": y, "color": colour}}
@@ -62,7 +96,22 @@ def daily_chart(days: list[dict[str, Any]], begins: dict[str, str]) -> VegaChart
         "data": {"values": [{"day": day} for day in begins.values()]},
     }
     title = {"text": [f"{label} from {day}" for label, day in begins.items()], "anchor": "end", "fontSize": 12}
-    return chart("Rows per day", days, height=220, title=title, layer=[bars, lines])
+    return chart(description, days, height=200, title=title, layer=[bars, lines])
+
+
+def left_out_chart(title: str, days: list[dict[str, Any]]) -> VegaChart:
+    """Purchase lines of each day, and of how many customers they are."""
+    x = {
+        "field": "day",
+        "timeUnit": "utcyearmonthdate",
+        "title": None,
+        "axis": {"format": "%d %b", "labelOverlap": True},
+    }
+    y = {"field": "rows", "type": "quantitative", "axis": {"tickCount": 3}}
+    tooltip = [{"field": name} for name in ("day", "customers", "rows")]
+    heading = {"text": title, "anchor": "start", "fontSize": 12}
+    mark = {"type": "bar", "color": LEFT_OUT}
+    return chart(title, days, title=heading, height=90, mark=mark, encoding={"x": x, "y": y, "tooltip": tooltip})
 
 
 def drift_chart(title: str, counts: list[tuple[str, str, int]], order: list[str] | None = None) -> VegaChart:
@@ -81,7 +130,12 @@ def drift_chart(title: str, counts: list[tuple[str, str, int]], order: list[str]
         seen = [*seen[: MOST_BARS - 1], "all others"]
     data = [{"value": value, "split": split, "share": of[value]} for value in seen for split, of in shares.items()]
     apart = sum(abs(shares["train"][value] - shares["test"][value]) for value in seen) / 2
-    x = {"field": "share", "type": "quantitative", "title": None, "axis": {"format": "%", "tickCount": 2}}
+    x = {
+        "field": "share",
+        "type": "quantitative",
+        "title": None,
+        "axis": {"format": "%", "tickCount": 2, "labelFlush": True},
+    }
     y = {"field": "value", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 120, "ticks": False}}
     encoding = {"x": x, "y": y, "yOffset": {"field": "split", "sort": None}, "color": OF_SPLIT | {"legend": None}}
     heading = {"text": title, "subtitle": f"{apart:.1%} apart", "anchor": "start"}

@@ -25,6 +25,7 @@ from prep.parquet import in_order, with_unique_key, write_parquet
 from prep.shop import Shop, read_shop, read_yaml
 
 PLACE = "__place"  # of a row, in a query whose rows come in no order
+COUNTED = ("purchase_lines", "histories")  # the models that say whom the filter leaves out
 WRITING = ("run", "build")  # the commands of dbt that make the files
 
 _running: list[contextlib.ExitStack] = []  # what the command that runs holds; a program may run many
@@ -112,7 +113,7 @@ class Plugin(BasePlugin):
             self.write(cursor, target_config.config["sql"], path)
             self.written[name] = path
             if name == manifest.DATASET:
-                self.publish(cursor, relation.incorporate(path={"identifier": "histories"}))
+                self.publish(cursor, *(relation.incorporate(path={"identifier": name}) for name in COUNTED))
                 path = self.folder / name
             cursor.execute(f"create or replace view {relation.render()} as from {duck.scan(path)}")
         except (PrepError, duckdb.Error, OSError) as error:
@@ -142,7 +143,7 @@ class Plugin(BasePlugin):
         write_parquet(path, schema, with_unique_key(rows, key, what))
         cursor.execute("reset disabled_optimizers")
 
-    def publish(self, cursor: duckdb.DuckDBPyConnection, histories: BaseRelation) -> None:
+    def publish(self, cursor: duckdb.DuckDBPyConnection, lines: BaseRelation, histories: BaseRelation) -> None:
         """Give the files their names and write the record beside them."""
         groups = cursor.sql(
             f"select least(lines, {manifest.MOST_LINES}) as lines, count(*) as customers,"
@@ -152,10 +153,28 @@ class Plugin(BasePlugin):
             "vars": self.made_with,
             "create_parquet_dataset": self.stage_1,
             "customers_by_lines": groups.to_arrow_table().to_pylist(),
+            "left_out": self.left_out(cursor, lines, histories),
             "outputs": [manifest.content_of(path) for _, path in sorted(self.written.items())],
         }
         finished = {path: self.folder / name for name, path in self.written.items()}
         manifest.publish(finished, self.folder / manifest.STAGE_2, record)
+
+    def left_out(
+        self, cursor: duckdb.DuckDBPyConnection, lines: BaseRelation, histories: BaseRelation
+    ) -> dict[str, Any] | None:
+        """The record's LeftOut; None where the lines have no time under its published name."""
+        if self.shop.time not in duck.types(cursor, lines.render()):
+            return None
+        user, time = next(iter(duck.types(cursor, histories.render()))), duck.identifier(self.shop.time)
+        *days, whole = cursor.sql(
+            f"select day, count(distinct {duck.identifier(user)}), count(*) from (select cast({time} as date) as day,"
+            f" {duck.identifier(user)} from {lines.render()} semi join (from {histories.render()} where lines <"
+            f" {int(self.made_with['min_interactions'])}) using ({duck.identifier(user)}) where {time} >="
+            f" cast({duck.literal(self.made_with['training_end_date'])} as timestamp))"
+            " group by grouping sets ((day), ()) order by day nulls last"
+        ).fetchall()
+        by_day = [{"day": str(day), "customers": customers, "rows": rows} for day, customers, rows in days]
+        return {"customers": whole[1], "rows": whole[2], "by_day": by_day}
 
 
 def find_tables(shop: Shop, folder: Path) -> None:

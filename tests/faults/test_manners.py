@@ -131,7 +131,7 @@ def test_metaflows_own_card_beside_ours(made):
     )
     assert page.code == 0 and len(page.out) > 100_000, page.err
     parts = re.findall(r'__MF_DATA__\["[^"]*"\] = "([^"]+)"', page.out)
-    assert "When is the split?" in stages.base64_text(parts[0])
+    assert "is the split fair?" in stages.base64_text(parts[0])
 
 
 def pasted(lines, cwd, **environment):

@@ -71,7 +71,8 @@ def test_what_a_file_says_of_itself_is_no_sql(made, changes):
 
 def test_the_records_are_parsed_too(made):
     """Anybody may write a record with a checksum that fits."""
-    for name, key in ((STAGE_1, "by"), (STAGE_1, "seed"), (STAGE_1, "rows"), (STAGE_2, "vars"), (STAGE_2, "outputs")):
+    for name, key in ((STAGE_1, "by"), (STAGE_1, "seed"), (STAGE_1, "rows"), (STAGE_2, "vars"), (STAGE_2, "left_out"),
+                      (STAGE_2, "outputs")):  # fmt: skip
         whole = (made / name).read_text()
         record = json.loads(whole)
         record.pop("checksum")
@@ -80,6 +81,7 @@ def test_the_records_are_parsed_too(made):
         result = dbt("run", made) if name == STAGE_1 else flow("--row_sampling", 0, cwd=made)
         text = one_sentence(result)
         assert name in text and key in text and "p.csv" not in text, text
+        assert "is not as this project writes it" in text
         (made / name).write_text(whole)
 
 
@@ -91,8 +93,8 @@ VALUES = st.recursive(
 )  # fmt: skip
 KEYS = st.sampled_from(
     ["vars", "vars.training_end_date", "vars.min_interactions", "create_parquet_dataset", "create_parquet_dataset.rows",
-     "create_parquet_dataset.outputs", "create_parquet_dataset.seed", "customers_by_lines", "outputs", "lineage",
-     "training_end_date", "new"]
+     "create_parquet_dataset.outputs", "create_parquet_dataset.seed", "customers_by_lines", "left_out.by_day", "outputs",
+     "lineage", "training_end_date", "new"]
 )  # fmt: skip
 
 

@@ -1,12 +1,10 @@
 """The card of get_dataset in a browser without network, and the summary on the terminal."""
 
-import base64
 import contextlib
 import glob
 import itertools
 import json
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -20,9 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 import stages
 import synthetic
-from card_pages import open_page
+from card_pages import charts_of, components, open_page, parts_of, values_of
 
 WIDTHS = {"desktop": 1280, "phone": 390}
+TIMELINES = ("Rows per day", "The last 8 weeks")
 SLOW_FLOW = """
 import time
 from metaflow import FlowSpec, card, step
@@ -73,11 +72,10 @@ def run(folder, *options):
         cwd=folder,
     )
     assert page.code == 0, page.err
-    parts = json.loads(base64.b64decode(re.search(r'__MF_DATA__\["[^"]*"\] = "([^"]+)"', page.out)[1]))
     return SimpleNamespace(
         out=result.out,
         page=page.out,
-        parts=list(components(parts)),
+        parts=parts_of(page.out),
         summary=data.summary,
         leak_check=data.leak_check,
         folder=folder,
@@ -85,27 +83,19 @@ def run(folder, *options):
     )
 
 
-def components(part):
-    """The components of a card, from top to bottom."""
-    if isinstance(part, dict) and "type" in part:
-        yield part
-    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-        yield from components(inner)
-
-
 def charts(run):
     """The Vega-Lite specifications of a card, by their description."""
-    return {part["spec"]["description"]: part["spec"] for part in run.parts if part["type"] == "vegaChart"}
+    return charts_of(run.parts)
 
 
 def values(run, description):
     """The data of a chart as a table."""
-    return pd.DataFrame(charts(run)[description]["data"]["values"])
+    return values_of(run.parts, description)
 
 
 def drift(run):
-    """The specifications of the small charts, by their title."""
-    return {name: spec for name, spec in charts(run).items() if isinstance(spec.get("title"), dict) and "mark" in spec}
+    """The specifications of the charts that compare train and test, by their title."""
+    return {name: spec for name, spec in charts(run).items() if "subtitle" in (spec.get("title") or {})}
 
 
 def kept(tables, values):
@@ -137,14 +127,17 @@ def test_every_chart_is_drawn_without_network_and_nothing_sticks_out(whole, brow
     page, errors = open_page(browser, whole.page, tmp_path, WIDTHS[device])
     assert errors == []
     expected = charts(whole)
-    assert page.locator("svg.marks").count() == len(expected) == 8
+    assert page.locator("svg.marks").count() == len(expected) == 10
     for (description, spec), svg in zip(expected.items(), page.locator("svg.marks").all(), strict=True):
-        rows = len(spec["data"]["values"])
+        rows, curve = len(spec["data"]["values"]), description == "Customers kept by min_interactions"
         assert rows > 0
-        assert svg.locator("g.role-mark.mark-rect > path").count() == rows, description
-        assert svg.locator("g.role-mark.mark-rule > line").count() == (2 if description == "Rows per day" else 0)
-        if "x2" in spec.get("encoding", {}):  # its texts are the labels of the axis
-            assert svg.locator("g.role-axis-label > text").all_text_contents() == list(values(whole, description).text)
+        assert svg.locator("g.role-mark.mark-rect > path").count() == (0 if curve else rows), description
+        assert svg.locator("g.role-mark.mark-rule > line").count() == (2 if description in TIMELINES else 0)
+        texts = svg.locator("g.role-mark.mark-text > text").all_text_contents()
+        if curve:
+            assert texts == [text for text in values(whole, description).text if text.startswith("5:")]
+        elif description == "Rows after each step":
+            assert sorted(texts) == sorted(values(whole, description).text)
     too_wide = page.evaluate("""() => [...document.querySelectorAll("svg, svg text, td, p")].filter(
         element => element.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.textContent)""")
     assert too_wide == []
@@ -156,62 +149,84 @@ def test_small_charts_stand_in_one_row_on_a_desktop_and_below_each_other_on_a_ph
     for device, width in WIDTHS.items():
         page, _ = open_page(browser, whole.page, tmp_path, width)
         boxes = [svg.bounding_box() for svg in page.locator("td svg.marks").all()]
-        assert len(boxes) == 5
+        assert len(boxes) == 4
         tops[device] = {round(box["y"]) for box in boxes}
     assert len(tops["desktop"]) == 1
-    assert len(tops["phone"]) == 5
+    assert len(tops["phone"]) == 4
 
 
 def test_a_newcomer_finds_the_answers_in_the_visible_text(whole, browser, tmp_path):
     page, _ = open_page(browser, whole.page, tmp_path, WIDTHS["phone"])
     text = page.locator("body").inner_text().replace("\N{NO-BREAK SPACE}", " ")
-    test = whole.tables["test"]
-    known = whole.tables["train"].customer_id
-    new = test[~test.customer_id.isin(known)].customer_id.nunique()
-    of_all = test.customer_id.nunique()
-    only_later = lines_of(whole.folder)
-    only_later = only_later[only_later.groupby("customer_id").t_dat.transform("min") >= "2020-09-08"]
-    assert len(only_later) > 0
+    lines = lines_of(whole.folder)
+    early = lines[lines.t_dat < "2020-09-08"].customer_id.value_counts()
+    late = lines[lines.t_dat >= "2020-09-08"]
+    late = late[late.customer_id.map(early).fillna(0) < 5]
+    assert 0 < late.customer_id.nunique() < len(late)
+    assert "The split is fair: leak check: none of 6 rules broken; all rows; no split is empty." in text
     assert (
-        f"How many customers of the test days are new? {new:,} ({100 * new / of_all:.1f} %) of {of_all:,}. "
-        "Only customers with 5 or more purchase lines before 2020-09-08 are in the data set. "
-        f"{only_later.customer_id.nunique():,} who bought only later, with {len(only_later):,} rows, are not."
+        "New is what has no row in train. No customer is new: only those with 5 or more purchase lines before"
+        f" 2020-09-08 are in the data set. {late.customer_id.nunique():,} others bought from that day on,"
+        f" {len(late):,} purchase lines; they are left out."
     ) in text
-    assert (
-        "When is the split? train is all days before 2020-09-08; valid is from then to the "
-        "day before 2020-09-15; test is from 2020-09-15 to 2020-09-22."
-    ) in text
+    days = values(whole, "Purchase lines that are left out, by day")
+    by_day = late.groupby(late.t_dat.dt.strftime("%Y-%m-%d")).customer_id.agg(["nunique", "size"])
+    assert days.set_index("day")[["customers", "rows"]].to_numpy().tolist() == by_day.to_numpy().tolist()
+    assert list(days.day) == list(by_day.index)
+    assert "train is all days before 2020-09-08, test begins on 2020-09-15, valid lies between." in text
     read = pq.read_metadata(whole.folder / "transactions_train").num_rows
     rows = sum(len(table) for table in whole.tables.values())
-    lines = len(lines_of(whole.folder))
     assert (
-        f"What was left out, and why? {read - lines:,} rows merged into the quantity of an equal row (not lost: "
-        f"units of one purchase); {lines - rows:,} rows of customers with under 5 purchase lines (before "
-        "2020-09-08: too short a history)."
+        f"Grey was taken away: {read - len(lines):,} rows of equal rows (not lost: merged into quantity);"
+        f" {len(lines) - rows:,} rows of customers with under 5 purchase lines (before 2020-09-08: too short a"
+        " history)."
     ) in text
-    assert "Does a later day leak into train? No. Leak check: none of 6 rules broken." in text
+    train = whole.tables["train"]
+    for key, name in (("article_id", "articles"), ("customer_id", "customers")):
+        counts = train[key].value_counts()
+        few = -(-len(counts) // 100)
+        top = counts.iloc[:few].sum()
+        assert (
+            f"The {few:,} {name} with most rows, 1 % of them, have"
+            f" {top:,} ({100 * top / len(train):.1f} %) of train's rows."
+        ) in text
+    assert whole.summary["test"]["fingerprint"][:16] not in text  # folded away
+    page.get_by_text("Leak check, parameters and origin").click()
+    text = page.locator("body").inner_text()
     for split in whole.summary.values():
         assert split["fingerprint"][:16] in text
+    headings = page.locator("h1, h2").all_inner_texts()
+    assert headings == [
+        "What is in the data set, and is the split fair?",
+        "What is new after train",
+        "Rows per day",
+        "Where the rows went",
+        "How long the histories are",
+        "Train against test: where they drift apart",
+        "Empty cells",
+    ]
 
 
 def with_share(part, whole):
     return f"{part:,} ({100 * part / whole:.1f}\N{NO-BREAK SPACE}%)"
 
 
-def shown_headline(run, browser, tmp_path):
+def shown_table(run, browser, tmp_path, number=0):
     page, _ = open_page(browser, run.page, tmp_path, WIDTHS["desktop"])
-    return [row.locator("th, td").all_inner_texts() for row in page.locator("table").first.locator("tr").all()]
+    return [row.locator("th, td").all_inner_texts() for row in page.locator("table").nth(number).locator("tr").all()]
 
 
 def test_headline_equals_the_tables(whole, browser, tmp_path):
     tables = {"whole": pd.concat(whole.tables.values()), **whole.tables}
-    assert shown_headline(whole, browser, tmp_path)[:6] == [
+    assert shown_table(whole, browser, tmp_path) == [
         ["", *tables],
         ["rows", *(with_share(len(table), len(tables["whole"])) for table in tables.values())],
         ["units", *(f"{table.quantity.sum():,}" for table in tables.values())],
         ["customers", *(f"{table.customer_id.nunique():,}" for table in tables.values())],
         ["articles", *(f"{table.article_id.nunique():,}" for table in tables.values())],
         ["days with rows", *(f"{table.t_dat.nunique():,}" for table in tables.values())],
+        ["first day", "", *(f"{table.t_dat.min():%Y-%m-%d}" for table in whole.tables.values())],
+        ["last day", "", *(f"{table.t_dat.max():%Y-%m-%d}" for table in whole.tables.values())],
     ]
 
 
@@ -225,6 +240,9 @@ def test_rows_per_day_equal_the_tables(whole):
     lines = charts(whole)["Rows per day"]["layer"][1]["data"]["values"]
     assert lines == [{"day": "2020-09-08"}, {"day": "2020-09-15"}]
     assert charts(whole)["Rows per day"]["title"]["text"] == ["valid from 2020-09-08", "test from 2020-09-15"]
+    late = values(whole, "The last 8 weeks")
+    pd.testing.assert_frame_equal(late, days[days.day > "2020-07-28"].reset_index(drop=True))
+    assert len(late) == 8 * 7
 
 
 def test_each_step_of_the_funnel_begins_where_the_one_before_ended(whole):
@@ -237,22 +255,22 @@ def test_each_step_of_the_funnel_begins_where_the_one_before_ended(whole):
     assert list(losses.end) == [read, *losses.start[:-1]]
     assert losses.start.iloc[-1] == sum(rows.values())
     for text, size in zip(steps.text, steps.end - steps.start, strict=True):
-        assert text.startswith(f"{size:,} rows ")
+        assert text.startswith(f"{size:,} rows ") and size > 0
 
 
 def test_a_sample_counts_what_is_new_in_it_and_what_was_not_drawn(data_set, whole, browser, tmp_path):
     sampled = run(data_set, "--row_sampling", 5)
     tables, expected = sampled.tables, []
-    for key, name in (("customer_id", "customers"), ("article_id", "articles")):
+    for key, name in (("article_id", "articles"), ("customer_id", "customers")):
         later = {label: tables[label] for label in ("valid", "test")}
         new = {label: table[~table[key].isin(tables["train"][key])] for label, table in later.items()}
         assert len(new["valid"]) + len(new["test"]) > 0
         cells = [with_share(new[label][key].nunique(), table[key].nunique()) for label, table in later.items()]
-        expected.append([f"new {name}", "", "", *cells])
+        expected.append([f"new {name}", *cells])
         cells = [with_share(len(new[label]), len(table)) for label, table in later.items()]
-        expected.append([f"rows of new {name}", "", "", *cells])
-    shown = shown_headline(sampled, browser, tmp_path)
-    assert shown[6:] == expected
+        expected.append([f"rows of new {name}", *cells])
+    shown = shown_table(sampled, browser, tmp_path)
+    assert shown_table(sampled, browser, tmp_path, 1)[1:] == expected
     everything = pd.concat(tables.values())
     assert shown[3][1] == f"{everything.customer_id.nunique():,}"
     assert shown[4][1] == f"{everything.article_id.nunique():,}"
@@ -310,7 +328,7 @@ def test_min_interactions_keeps_what_the_files_say(whole):
     chart = values(whole, "Customers kept by min_interactions")
     assert list(chart.text) == list(kept(parts, range(1, 21)))
     assert list(chart.text[4:]) == list(kept(whole.tables, range(5, 21)))
-    assert list(chart.text[chart.colour == "#0072B2"]) == [chart.text[4]]
+    assert list(chart.text[chart.chosen]) == [chart.text[4]]
 
 
 def test_min_interactions_begins_at_1_where_no_record_tells_of_more(data_set, tmp_path):
@@ -353,8 +371,10 @@ def test_an_empty_test_split_has_a_card_too(data_set, browser, tmp_path):
     without_test = run(data_set, "--validation_end_date", "2020-12-01")
     page, errors = open_page(browser, without_test.page, tmp_path, WIDTHS["desktop"])
     assert errors == []
-    assert page.locator("svg.marks").count() == len(charts(without_test)) == 3
-    assert "are new? 0 (0.0\N{NO-BREAK SPACE}%) of 0." in page.locator("body").inner_text()
+    assert page.locator("svg.marks").count() == len(charts(without_test)) == 5
+    assert "Not to be trusted yet: leak check: none of 6 rules broken; all rows; test IS EMPTY." in (
+        page.locator("body").inner_text()
+    )
     assert "test  no row" in without_test.out
 
 
@@ -365,7 +385,6 @@ def test_files_without_a_record_have_a_card_from_the_data_set_on(data_set, tmp_p
     steps = list(values(foreign, "Rows after each step").text)
     assert steps == [
         f"{len(table):,} rows in the data set",
-        "0 rows not drawn by row_sampling",
         *(f"{len(rows):,} rows in {label}" for label, rows in foreign.tables.items()),
     ]
     assert list(values(foreign, "Customers kept by min_interactions").text) == list(kept(foreign.tables, range(1, 21)))

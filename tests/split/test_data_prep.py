@@ -458,3 +458,18 @@ def test_the_latest_successful_run_is_the_one_before_a_refused_one(hand_made):
     latest = metaflow.Flow("DataPrepFlow").latest_successful_run
     assert latest.id == before.id
     assert type(latest.data.label_to_dataset["train"]) is pa.Table
+
+
+def test_a_driver_that_is_not_installed_is_named(tmp_path):
+    """BigQuery's stands in an environment of its own."""
+    result = flow("--dataset", "bigquery://project#hm.filtered_dataframe", cwd=tmp_path)
+    assert result.code != 0 and "Traceback" not in result.err
+    said = "the driver for bigquery://project#hm.filtered_dataframe is missing: pip install --requirement"
+    assert f"{said} requirements/warehouses.txt." in result.out
+
+
+def test_metaflow_without_a_user_name_says_so(tmp_path):
+    names = dict.fromkeys(("METAFLOW_USER", "SUDO_USER", "USERNAME", "USER", "LOGNAME"), "")
+    result = flow(cwd=tmp_path, **names)
+    assert result.code != 0
+    assert "Metaflow could not determine your user name" in result.out + result.err
