@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import duckdb
@@ -52,16 +52,16 @@ def connect(
     return con
 
 
-def batches(con: duckdb.DuckDBPyConnection, query: str, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+def batches(con: duckdb.DuckDBPyConnection, query: str, rows: int = BATCH_ROWS) -> Generator[pa.RecordBatch]:
     """Yield the rows of the query as record batches; whatever fails on the way is a duckdb.Error."""
     try:
-        reader = con.sql(query).to_arrow_reader(rows)
-        while True:
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                return
-            yield batch
+        with con.sql(query).to_arrow_reader(rows) as reader:  # its end lets the connection go on
+            while True:
+                try:
+                    batch = reader.read_next_batch()
+                except StopIteration:
+                    return
+                yield batch
     except (OSError, pa.ArrowException) as error:  # Arrow's stream knows no other
         raise duckdb.Error(str(error)) from error
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from prep.errors import PrepError
 
 ROW_GROUP_ROWS = 122_880  # of DuckDB's own files, and few enough to wait in memory
+MOST_WAITING = 10_000  # runs of rows; a join in memory lets some hundred wait
 
 
 def write_parquet(
@@ -41,10 +42,15 @@ def write_parquet(
     return rows
 
 
+class OutOfOrderError(Exception):
+    """The rows of a query come in no order that could be put right as they come."""
+
+
 def in_order(batches: Iterable[pa.RecordBatch], place: str) -> Iterator[pa.RecordBatch]:
     """Yield the rows in the order of the column `place`, without it: 0, 1, 2 and so on.
 
     A join hands out long runs of consecutive places, nearly in order: a run waits until its turn has come.
+    Raises OutOfOrderError where too many wait, as when the join's tables did not fit into memory.
     """
     waiting: list[tuple[int, int, pa.RecordBatch]] = []
     number, turn = itertools.count(), 0
@@ -55,6 +61,8 @@ def in_order(batches: Iterable[pa.RecordBatch], place: str) -> Iterator[pa.Recor
         for start, end in itertools.pairwise([0, *cuts.tolist(), len(places)]):
             if end > start:
                 heapq.heappush(waiting, (int(places[start]), next(number), batch.slice(start, end - start)))
+            if len(waiting) > MOST_WAITING:
+                raise OutOfOrderError
         while waiting and waiting[0][0] <= turn:
             first, _, run = heapq.heappop(waiting)
             turn = first + run.num_rows

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prep.parquet import write_parquet
+from prep.parquet import OutOfOrderError, in_order, write_parquet
 
 TABLE = pa.table({"n": range(1_000), "text": [str(n % 7) for n in range(1_000)]})
 
@@ -22,6 +22,18 @@ def test_ragged_batches_give_the_bytes_of_even_ones(tmp_path, group_rows):
     sizes = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
     assert sizes == [group_rows] * (1_000 // group_rows) + ([1_000 % group_rows] if 1_000 % group_rows else [])
     assert pq.read_table(files[0]).equals(TABLE)
+
+
+def test_rows_are_put_in_order_unless_too_many_would_wait(monkeypatch):
+    table = TABLE.append_column("place", pa.array([*range(500, 1_000), *range(500)]))
+    cuts = [0, 500, 730, 1_000]
+    batches = [table.slice(start, end - start).to_batches()[0] for start, end in itertools.pairwise(cuts)]
+    ordered = pa.Table.from_batches(in_order(batches, "place"))
+    assert ordered.equals(pa.concat_tables([TABLE.slice(500), TABLE.slice(0, 500)]))
+    monkeypatch.setattr("prep.parquet.MOST_WAITING", 100)
+    shuffled = table.take(pa.array([n * 7 % 1_000 for n in range(1_000)]))
+    with pytest.raises(OutOfOrderError):
+        list(in_order(shuffled.to_batches(), "place"))
 
 
 def test_no_batch_is_a_file_without_rows(tmp_path):

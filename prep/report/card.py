@@ -144,7 +144,8 @@ class Card:
         said.append(f"A SAMPLE of {self.run['row_sampling']} percent of the rows" if self.sampled else "all rows")
         said.append(f"{' and '.join(empty)} IS EMPTY" if empty else "no split is empty")
         colour, head = ("#B35900", "Not to be trusted yet") if empty else ("#1A7F37", "The split is fair")
-        return f'<b style="color: {colour}; font-weight: bold">{head}</b>: {as_text("; ".join(said))}.'
+        style = f"<style>.mf-card h1 + p strong {{ color: {colour}; }}</style>"  # Markdown has no colours
+        return f"**{head}**: {as_text('; '.join(said))}.\n\n{style}"
 
     def headline(self, days: list[dict[str, Any]]) -> Table:
         """Rows, units, customers, articles and days, of the whole and of each split."""

@@ -105,7 +105,7 @@ def left_out_chart(title: str, days: list[dict[str, Any]]) -> VegaChart:
         "field": "day",
         "timeUnit": "utcyearmonthdate",
         "title": None,
-        "axis": {"format": "%d %b", "labelOverlap": True},
+        "axis": {"format": "%d %b", "tickCount": 6},
     }
     y = {"field": "rows", "type": "quantitative", "axis": {"tickCount": 3}}
     tooltip = [{"field": name} for name in ("day", "customers", "rows")]

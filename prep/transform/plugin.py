@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import itertools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from dbt_common.exceptions import DbtRuntimeError
 
 from prep import duck, lock, manifest
 from prep.errors import PrepError
-from prep.parquet import in_order, with_unique_key, write_parquet
+from prep.parquet import OutOfOrderError, in_order, with_unique_key, write_parquet
 from prep.shop import Shop, read_shop, read_yaml
 
 PLACE = "__place"  # of a row, in a query whose rows come in no order
+SLICE_ROWS = 4_000_000
 COUNTED = ("purchase_lines", "histories")  # the models that say whom the filter leaves out
 WRITING = ("run", "build")  # the commands of dbt that make the files
 
@@ -129,18 +131,23 @@ class Plugin(BasePlugin):
         schema = schema.with_metadata(manifest.stage_2_marks(self.made_with, self.stage_1))
         # A join stays as it is written: the ordered rows are read, the others are looked up.
         cursor.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
-        rows = duck.batches(cursor, sql)
-        first = next(rows, None)
+        stream = duck.batches(cursor, sql)
+        first = next(stream, None)
         if first is None:
             raise PrepError(
                 f"{what} has no row, so the one before it stays: take a later training_end_date, a smaller"
                 " min_interactions, or let dbt read all rows (no --empty)."
             )
-        found, rows = first.schema, itertools.chain([first], rows)
+        found, rows = first.schema, iter(itertools.chain([first], stream))
         if PLACE in first.schema.names:
             rows, found = in_order(rows, PLACE), found.remove(found.get_field_index(PLACE))
         check_contract(found, schema, what)
-        write_parquet(path, schema, with_unique_key(rows, key, what))
+        try:
+            write_parquet(path, schema, with_unique_key(rows, key, what))
+        except OutOfOrderError:
+            stream.close()
+            cursor.execute("reset disabled_optimizers")
+            write_parquet(path, schema, with_unique_key(in_slices(cursor, sql), key, what))
         cursor.execute("reset disabled_optimizers")
 
     def publish(self, cursor: duckdb.DuckDBPyConnection, lines: BaseRelation, histories: BaseRelation) -> None:
@@ -175,6 +182,19 @@ class Plugin(BasePlugin):
         ).fetchall()
         by_day = [{"day": str(day), "customers": customers, "rows": rows} for day, customers, rows in days]
         return {"customers": whole[1], "rows": whole[2], "by_day": by_day}
+
+
+def in_slices(cursor: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
+    """Yield the query's rows in the order of their places, so many at a time as DuckDB sorts quickly.
+
+    For tables that do not fit into memory. Each slice joins anew, which takes about twice the time.
+    """
+    ((last,),) = cursor.sql(f"select max({PLACE}) from ({sql})").fetchall()
+    for start in range(0, last + 1, SLICE_ROWS):
+        end = start + SLICE_ROWS
+        slice_of = f"select * from ({sql}) where {PLACE} >= {start} and {PLACE} < {end} order by {PLACE}"
+        for batch in duck.batches(cursor, slice_of):
+            yield batch.drop_columns([PLACE])
 
 
 def find_tables(shop: Shop, folder: Path) -> None:

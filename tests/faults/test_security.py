@@ -93,8 +93,8 @@ VALUES = st.recursive(
 )  # fmt: skip
 KEYS = st.sampled_from(
     ["vars", "vars.training_end_date", "vars.min_interactions", "create_parquet_dataset", "create_parquet_dataset.rows",
-     "create_parquet_dataset.outputs", "create_parquet_dataset.seed", "customers_by_lines", "left_out.by_day", "outputs",
-     "lineage", "training_end_date", "new"]
+     "create_parquet_dataset.outputs", "create_parquet_dataset.seed", "customers_by_lines", "left_out.by_day",
+     "outputs", "lineage", "training_end_date", "new"]
 )  # fmt: skip
 
 
