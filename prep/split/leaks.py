@@ -18,6 +18,11 @@ def rules(members: Members, min_lines: int) -> dict[str, str]:
     time, grain = identifier(shop.time), identifiers(shop.grain)
     training_end, validation_end = f"{train.end:%Y-%m-%d}", f"{test.start:%Y-%m-%d}"
     in_train, in_valid, in_test = (f"(select {grain} from ({members.lines(split)}))" for split in members.splits)
+    # A line in two splits has one time in both, so only those of the later one's days are looked for.
+    valid_on, test_on = (
+        f"{time} >= (select min({time}) from ({later}))"
+        for later in (f"from {valid.scan()} union all from {test.scan()}", f"from {test.scan()}")
+    )
     breaches = {
         f"train ends before {training_end}": f"select count(*) from {train.scan()} where not ({train.holds(time)})",
         f"valid begins on {training_end} and ends before {validation_end}": (
@@ -25,8 +30,9 @@ def rules(members: Members, min_lines: int) -> dict[str, str]:
         ),
         f"test begins on {validation_end}": f"select count(*) from {test.scan()} where not ({test.holds(time)})",
         "no purchase line is in two splits": (
-            f"select (select count(*) from {in_train} semi join ({in_valid} union all {in_test}) using ({grain}))"
-            f" + (select count(*) from {in_valid} semi join {in_test} using ({grain}))"
+            f"select (select count(*) from {in_train} semi join ({in_valid} union all {in_test}) using ({grain})"
+            f" where {valid_on})"
+            f" + (select count(*) from {in_valid} semi join {in_test} using ({grain}) where {test_on})"
         ),
     }
     if min_lines:

@@ -138,7 +138,8 @@ class Plugin(BasePlugin):
                 f"{what} has no row, so the one before it stays: take a later training_end_date, a smaller"
                 " min_interactions, or let dbt read all rows (no --empty)."
             )
-        found, rows = first.schema, iter(itertools.chain([first], stream))
+        rows: Iterator[pa.RecordBatch] = itertools.chain([first], stream)
+        found = first.schema
         if PLACE in first.schema.names:
             rows, found = in_order(rows, PLACE), found.remove(found.get_field_index(PLACE))
         check_contract(found, schema, what)
