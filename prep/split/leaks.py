@@ -21,7 +21,10 @@ def rules(members: Members, min_lines: int) -> dict[str, str]:
     # A line in two splits has one time in both, so only those of the later one's days are looked for.
     valid_on, test_on = (
         f"{time} >= (select min({time}) from ({later}))"
-        for later in (f"from {valid.scan()} union all from {test.scan()}", f"from {test.scan()}")
+        for later in (
+            f"select {time} from {valid.scan()} union all select {time} from {test.scan()}",
+            f"from {test.scan()}",
+        )
     )
     breaches = {
         f"train ends before {training_end}": f"select count(*) from {train.scan()} where not ({train.holds(time)})",
