@@ -1031,7 +1031,7 @@ def test_drift_before_stage_3(prepared, folder, others, count):
 
 def test_stage_3_resumed_after_a_failure_in_get_dataset(prepared, folder, datastores, undisturbed, count):
     """get_dataset may write no file of more than so many kilobytes; the run is resumed without that limit."""
-    for kilobytes, root in zip((8, 40, 100), datastores, strict=False):
+    for kilobytes, root in zip((8, 16, 30), datastores, strict=False):
         surroundings = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(root)}
         command = f"ulimit -f {kilobytes}; exec '{PYTHON}' '{ROOT}/data_prep.py' run --row_sampling 0"
         failed = run("bash", "-c", command, cwd=folder, **surroundings)

@@ -144,6 +144,7 @@ def test_hostile_metadata_is_refused_or_the_run_is_good(made):
                 "vars",
                 "create_parquet_dataset",
                 "customers_by_lines",
+                "left_out",
                 "outputs",
                 "format",
                 "dataset",
@@ -203,6 +204,7 @@ def test_nothing_hostile_runs_on_the_card(made, browser, tmp_path):
         page = run(PYTHON, ROOT / "data_prep.py", "card", "get", f"{stages.run_of(result).id}/get_dataset", cwd=folder)
         assert page.code == 0, page.err
         opened, errors = open_page(browser, page.out, tmp_path, 1280)
+        opened.get_by_text("Leak check, parameters and origin").click()
         opened.mouse.move(640, 400)
         opened.wait_for_timeout(300)
         assert opened.evaluate("window.hit") is None, name

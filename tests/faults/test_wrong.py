@@ -51,7 +51,7 @@ def foreign(folder, table, name="that.parquet"):
 def test_resume_takes_only_what_start_has_checked(made, kind):
     if kind == "without a record":
         (made / STAGE_2).unlink()
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))  # noqa: E731
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5_500, 5_500))  # noqa: E731
     store = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(made)}
     command = [PYTHON, str(ROOT / "data_prep.py"), "run", "--row_sampling", "0"]
     failed = stages.subprocess.run(
