@@ -3,6 +3,7 @@
 These libraries stand in an environment of their own; the run is the one of `make journey`, real purchases.
 """
 
+import importlib.util
 import json
 import re
 import sys
@@ -19,6 +20,9 @@ PAGE = (ROOT / "docs" / "trainers.md").read_text(encoding="utf-8")
 START, *BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 NAMES = re.findall(r"^## (.+)\n(?:(?!^##).*\n)*?```python", PAGE, re.MULTILINE)
 HERE = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(JOURNEY), "METAFLOW_USER": "me"}
+
+# Where pip found no CPU build of torch, what needs it is skipped, and pytest says so.
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no CPU build of torch here")
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +70,7 @@ def test_implicit(after, start):
     assert names["matrix"].sum() == pytest.approx(sum(start["train"]["quantity"].to_pylist()))
 
 
+@needs_torch
 def test_lenskit(after, start):
     offered = after("LensKit")["twelve"]
     assert len(offered) == 12 and set(offered.ids()) <= set(start["train"][start["item"]].to_pylist())
@@ -106,6 +111,7 @@ def test_duckdb(after, start):
     assert often["lines"].tolist() == start["train"].to_pandas()[start["item"]].value_counts().head(12).tolist()
 
 
+@needs_torch
 def test_sequences(after, data, start):
     names = after("PyTorch: sequences")
     assert len(names["histories"]) == len(data.vocabulary[start["user"]])
@@ -117,6 +123,7 @@ def test_sequences(after, data, start):
     assert names["batch"].shape[0] == 64 and (names["batch"] == 0).any()
 
 
+@needs_torch
 def test_two_towers_learn_more_than_what_is_popular():
     done = run(sys.executable, "notebooks/two_towers.py", "journey", cwd=ROOT, **HERE)
     assert done.code == 0, done.err
