@@ -94,11 +94,11 @@ class Shop(Frozen):
 
     @property
     def user(self) -> str:
-        return self.with_role("user_id") or ""
+        return self.key("user")
 
     @property
     def item(self) -> str:
-        return self.with_role("item_id") or ""
+        return self.key("item")
 
     def key(self, what: str) -> str:
         """The column that says which user or which item a row is of."""

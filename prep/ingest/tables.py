@@ -284,6 +284,10 @@ def print_report(shop: Shop, reports: list[Report], unknown: dict[str, int]) -> 
     for name, rows, size, seconds in reports:
         read, kept, sampled_out, rejected = rows.values()
         print(f"{name:<19}{read:>12,}{kept:>12,}{sampled_out:>13,}{rejected:>10,}{size:>15,}{seconds:>9.1f}")
+    purchases = shop.purchases.name
+    whole = " and ".join(table.name for table in shop.tables if table.name != purchases)
+    if whole and any(report.rows["sampled_out"] for report in reports):
+        print(f"Only {purchases} is sampled: {whole} keep all their rows.")
     for table in shop.tables:
         if unknown.get(table.name):
             fate = "dbt's join leaves them out" if table.unknown == "left_out" else "they stay, without its columns"

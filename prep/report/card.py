@@ -140,12 +140,12 @@ class Card:
     def verdict(self) -> str:
         """Fair or not, in one line."""
         empty = [label for label, split in self.summary.items() if not split["rows"]]
-        said = [verdict_text(self.leak_check)]
+        said = [verdict_text(self.leak_check).capitalize()]
         said.append(f"A SAMPLE of {self.run['row_sampling']} percent of the rows" if self.sampled else "all rows")
         said.append(f"{' and '.join(empty)} IS EMPTY" if empty else "no split is empty")
         colour, head = ("#B35900", "Not to be trusted yet") if empty else ("#1A7F37", "The split is fair")
         style = f"<style>.mf-card h1 + p strong {{ color: {colour}; }}</style>"  # Markdown has no colours
-        return f"**{head}**: {as_text('; '.join(said))}.\n\n{style}"
+        return f"**{head}.** {as_text('; '.join(said))}.\n\n{style}"
 
     def headline(self, days: list[dict[str, Any]]) -> Table:
         """Rows, units, customers, articles and days, of the whole and of each split."""
@@ -240,7 +240,7 @@ class Card:
                 (purchases["rejected"], "rejected: broken lines", "they are in rejects.csv"),
                 (purchases["sampled_out"], f"left out by fraction {made_from['fraction']:g}", "as asked for"),
                 (unknown, f"of unknown {' or '.join(lacking)}", "their files lack them"),
-                (purchases["kept"] - unknown - lines, "of equal rows", "not lost: merged into quantity"),
+                (purchases["kept"] - unknown - lines, "equal to another row", "not lost: merged into quantity"),
                 (
                     lines - in_dataset,
                     f"of customers with under {filtered['min_interactions']} purchase lines",

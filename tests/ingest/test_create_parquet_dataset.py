@@ -77,6 +77,14 @@ def test_the_files_say_how_they_were_sampled(data):
         assert (notes[b"fraction"], notes[b"by"], notes[b"seed"]) == (b"0.5", b"row", b"3")
 
 
+def test_the_table_says_that_customers_keep_their_file(data):
+    """A quarter of the customers' purchases, but the file of the customers stays whole."""
+    said = "Only transactions_train is sampled: articles and customers keep all their rows."
+    assert said in create(0.25, "--data-dir", data).out
+    assert len(parquet(data / "customers")) == len(read_csv(FIXTURE / "customers.csv"))
+    assert said not in create("--data-dir", data).out
+
+
 def test_only_the_three_files_and_their_record_are_added(data):
     before = set(snapshot(data))
     assert create("--data-dir", data).code == 0

@@ -144,6 +144,39 @@ def test_every_chart_is_drawn_without_network_and_nothing_sticks_out(whole, brow
     assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[device]
 
 
+@pytest.mark.parametrize(
+    ("width", "colours", "media"),
+    [
+        *((width, colours, "screen") for width in (390, 768, 1024, 1600) for colours in ("light", "dark")),
+        *((width, "light", "print") for width in (794, 1123)),  # A4, upright and across
+    ],
+)
+def test_the_page_holds_at_each_width_in_dark_and_in_print(whole, browser, tmp_path, width, colours, media):
+    """Metaflow's page is light in a dark browser too; its column with the logo is nowhere."""
+    page, errors = open_page(browser, whole.page, tmp_path, width)
+    page.emulate_media(color_scheme=colours, media=media)
+    assert errors == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("aside").count() == 0 or not page.locator("aside").first.is_visible()
+    assert page.locator("svg.marks").count() == len(charts(whole))
+    text, ground = page.evaluate("""() => {
+        const of = (element, what) => getComputedStyle(element)[what].match(/[0-9.]+/g).map(Number);
+        return [of(document.querySelector("h1"), "color"), of(document.body, "backgroundColor")]}""")
+    assert sum(text[:3]) < 300
+    assert (len(ground) == 4 and ground[3] == 0) or sum(ground[:3]) > 600  # dark on white, or on the paper
+    page.close()
+
+
+def test_a_screen_reader_hears_each_chart_in_its_place(whole, browser, tmp_path):
+    """The order of the page is that of the eye, and each chart has a description."""
+    page, _ = open_page(browser, whole.page, tmp_path, WIDTHS["desktop"])
+    heard = page.evaluate("""() => [...document.querySelectorAll("h1, h2, h3, svg.marks, summary")].map(
+        one => [one.getBoundingClientRect().top, one.closest("svg.marks") && one.closest("[aria-label]").ariaLabel])""")
+    tops = [top for top, _ in heard]
+    assert tops == sorted(tops)
+    assert [label for _, label in heard if label] == list(charts(whole))
+
+
 def test_small_charts_stand_in_one_row_on_a_desktop_and_below_each_other_on_a_phone(whole, browser, tmp_path):
     tops = {}
     for device, width in WIDTHS.items():
@@ -163,7 +196,7 @@ def test_a_newcomer_finds_the_answers_in_the_visible_text(whole, browser, tmp_pa
     late = lines[lines.t_dat >= "2020-09-08"]
     late = late[late.customer_id.map(early).fillna(0) < 5]
     assert 0 < late.customer_id.nunique() < len(late)
-    assert "The split is fair: leak check: none of 6 rules broken; all rows; no split is empty." in text
+    assert "The split is fair. Leak check: none of 6 rules broken; all rows; no split is empty." in text
     assert (
         "New is what has no row in train. No customer is new: only those with 5 or more purchase lines before"
         f" 2020-09-08 are in the data set. {late.customer_id.nunique():,} others bought from that day on,"
@@ -177,7 +210,7 @@ def test_a_newcomer_finds_the_answers_in_the_visible_text(whole, browser, tmp_pa
     read = pq.read_metadata(whole.folder / "transactions_train").num_rows
     rows = sum(len(table) for table in whole.tables.values())
     assert (
-        f"Grey was taken away: {read - len(lines):,} rows of equal rows (not lost: merged into quantity);"
+        f"Grey was taken away: {read - len(lines):,} rows equal to another row (not lost: merged into quantity);"
         f" {len(lines) - rows:,} rows of customers with under 5 purchase lines (before 2020-09-08: too short a"
         " history)."
     ) in text
@@ -372,7 +405,7 @@ def test_an_empty_test_split_has_a_card_too(data_set, browser, tmp_path):
     page, errors = open_page(browser, without_test.page, tmp_path, WIDTHS["desktop"])
     assert errors == []
     assert page.locator("svg.marks").count() == len(charts(without_test)) == 5
-    assert "Not to be trusted yet: leak check: none of 6 rules broken; all rows; test IS EMPTY." in (
+    assert "Not to be trusted yet. Leak check: none of 6 rules broken; all rows; test IS EMPTY." in (
         page.locator("body").inner_text()
     )
     assert "test  no row" in without_test.out

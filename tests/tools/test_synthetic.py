@@ -202,6 +202,16 @@ def test_baskets(purchases):
     assert rows.median() == 2 and rows.mean() == pytest.approx(3.6, abs=0.2)
 
 
+def test_without_baskets_nothing_repeats(tmp_path, purchases):
+    """The hard rows of the benchmark: each purchase of any customer, on any day."""
+    synthetic.generate(tmp_path, 0.001, baskets=False)
+    hard = pd.read_csv(tmp_path / "transactions_train.csv", dtype=str)
+    assert len(hard) == len(purchases)
+    alone, in_baskets = (len(rows.groupby(["customer_id", "t_dat"])) / len(rows) for rows in (hard, purchases))
+    assert alone > 0.95 > 1.5 * in_baskets
+    assert hard.customer_id.value_counts().max() < 60 and hard.t_dat.is_monotonic_increasing
+
+
 def test_year_and_week_have_a_rhythm(purchases):
     day = pd.to_datetime(purchases["t_dat"])
     assert day.dt.month.isin([5, 6, 7]).sum() > 1.2 * day.dt.month.isin([11, 12, 1]).sum()
