@@ -188,7 +188,7 @@ class Plugin(BasePlugin):
 def in_slices(cursor: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
     """Yield the query's rows in the order of their places, so many at a time as DuckDB sorts quickly.
 
-    For tables that do not fit into memory. Each slice joins anew, which takes about twice the time.
+    For tables that do not fit into memory. It takes longer, since each slice joins anew.
     """
     ((last,),) = cursor.sql(f"select max({PLACE}) from ({sql})").fetchall()
     for start in range(0, last + 1, SLICE_ROWS):
