@@ -63,7 +63,8 @@ def batches(con: duckdb.DuckDBPyConnection, query: str, rows: int = BATCH_ROWS) 
                     return
                 yield batch
     except (OSError, pa.ArrowException) as error:  # Arrow's stream knows no other
-        raise duckdb.Error(str(error)) from error
+        kind = duckdb.OutOfMemoryException if "Out of Memory Error" in str(error) else duckdb.Error
+        raise kind(str(error)) from error
 
 
 def literal(value: object) -> str:

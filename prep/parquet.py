@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from prep.errors import PrepError
 
 ROW_GROUP_ROWS = 122_880  # of DuckDB's own files, and few enough to wait in memory
+PAGE_STEP = 1_024  # rows of a piece after which pyarrow looks whether a page is full (write_batch_size)
 MOST_WAITING = 10_000  # runs of rows; a join in memory lets some hundred wait
 
 
@@ -25,8 +26,17 @@ def write_parquet(
     DuckDB cuts a stream into batches, and the row groups of its own COPY, as its threads come and go.
     `options` are those of pyarrow.parquet.ParquetWriter.
     """
-    rows, waiting, missing = 0, [], group_rows
+    waiting: list[pa.RecordBatch] = []
+    rows, missing = 0, group_rows
     with pq.ParquetWriter(path, schema, compression="zstd", **options) as writer:
+
+        def write() -> None:
+            group = pa.Table.from_batches(waiting, schema)
+            if any(part.num_rows % PAGE_STEP for part in waiting):
+                group = group.combine_chunks()  # else its pages would hang on the pieces
+            waiting.clear()
+            writer.write_table(group, row_group_size=group_rows)
+
         for batch in batches:
             rows += batch.num_rows
             while batch.num_rows:
@@ -35,10 +45,10 @@ def write_parquet(
                 waiting.append(part)
                 missing -= part.num_rows
                 if missing == 0:
-                    writer.write_table(pa.Table.from_batches(waiting, schema), row_group_size=group_rows)
-                    waiting, missing = [], group_rows
+                    write()
+                    missing = group_rows
         if waiting:
-            writer.write_table(pa.Table.from_batches(waiting, schema), row_group_size=group_rows)
+            write()
     return rows
 
 
@@ -46,14 +56,16 @@ class OutOfOrderError(Exception):
     """The rows of a query come in no order that could be put right as they come."""
 
 
-def in_order(batches: Iterable[pa.RecordBatch], place: str) -> Iterator[pa.RecordBatch]:
-    """Yield the rows in the order of the column `place`, without it: 0, 1, 2 and so on.
+def in_order(
+    batches: Iterable[pa.RecordBatch], place: str, first: int = 0, most_waiting: int = MOST_WAITING
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in the order of the column `place`, without it: `first`, the next number, and so on.
 
     A join hands out long runs of consecutive places, nearly in order: a run waits until its turn has come.
-    Raises OutOfOrderError where too many wait, as when the join's tables did not fit into memory.
+    Raises OutOfOrderError where more wait, as when the join's tables did not fit into memory.
     """
     waiting: list[tuple[int, int, pa.RecordBatch]] = []
-    number, turn = itertools.count(), 0
+    number, turn = itertools.count(), first
     for batch in batches:
         places = batch.column(place).to_numpy()
         batch = batch.drop_columns([place])
@@ -61,11 +73,11 @@ def in_order(batches: Iterable[pa.RecordBatch], place: str) -> Iterator[pa.Recor
         for start, end in itertools.pairwise([0, *cuts.tolist(), len(places)]):
             if end > start:
                 heapq.heappush(waiting, (int(places[start]), next(number), batch.slice(start, end - start)))
-            if len(waiting) > MOST_WAITING:
+            if len(waiting) > most_waiting:
                 raise OutOfOrderError
         while waiting and waiting[0][0] <= turn:
-            first, _, run = heapq.heappop(waiting)
-            turn = first + run.num_rows
+            start, _, run = heapq.heappop(waiting)
+            turn = start + run.num_rows
             yield run
     while waiting:  # behind a place that the join left out
         yield heapq.heappop(waiting)[2]

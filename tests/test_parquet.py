@@ -16,7 +16,8 @@ def test_ragged_batches_give_the_bytes_of_even_ones(tmp_path, group_rows):
         files.append(tmp_path / f"{len(files)}.parquet")
         pieces = [TABLE.slice(start, end - start) for start, end in itertools.pairwise(cuts)]
         batches = itertools.chain.from_iterable(piece.to_batches() for piece in pieces)
-        assert write_parquet(files[-1], TABLE.schema, batches, group_rows) == 1_000
+        written = write_parquet(files[-1], TABLE.schema, batches, group_rows, data_page_size=64)  # many pages
+        assert written == 1_000
     assert files[0].read_bytes() == files[1].read_bytes()
     metadata = pq.read_metadata(files[0])
     sizes = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
@@ -24,16 +25,15 @@ def test_ragged_batches_give_the_bytes_of_even_ones(tmp_path, group_rows):
     assert pq.read_table(files[0]).equals(TABLE)
 
 
-def test_rows_are_put_in_order_unless_too_many_would_wait(monkeypatch):
+def test_rows_are_put_in_order_unless_too_many_would_wait():
     table = TABLE.append_column("place", pa.array([*range(500, 1_000), *range(500)]))
     cuts = [0, 500, 730, 1_000]
     batches = [table.slice(start, end - start).to_batches()[0] for start, end in itertools.pairwise(cuts)]
     ordered = pa.Table.from_batches(in_order(batches, "place"))
     assert ordered.equals(pa.concat_tables([TABLE.slice(500), TABLE.slice(0, 500)]))
-    monkeypatch.setattr("prep.parquet.MOST_WAITING", 100)
     shuffled = table.take(pa.array([n * 7 % 1_000 for n in range(1_000)]))
     with pytest.raises(OutOfOrderError):
-        list(in_order(shuffled.to_batches(), "place"))
+        list(in_order(shuffled.to_batches(), "place", most_waiting=100))
 
 
 def test_no_batch_is_a_file_without_rows(tmp_path):

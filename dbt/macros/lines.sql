@@ -1,7 +1,7 @@
 {#- What all shops share: who is in, and in which order. -#}
 
-{#- Narrow rows are made once, as a table, where they lie in DuckDB's memory; elsewhere a view is cheaper. -#}
-{% macro narrow_table() %}{{ return('table' if target.type == 'duckdb' else 'view') }}{% endmacro %}
+{#- What several models read is made once, as a table, where it lies in DuckDB's memory; elsewhere a view is cheaper. -#}
+{% macro made_once() %}{{ return('table' if target.type == 'duckdb' else 'view') }}{% endmacro %}
 
 {#- Purchase lines of each user: all, and those before training_end_date. -#}
 {% macro histories(lines, user, time) %}
@@ -25,8 +25,31 @@ where histories.lines >= {{ var("min_interactions") }}
 {% endmacro %}
 
 {#- On DuckDB the place of a row in kept_lines goes along as one more column, since a join keeps no order: the
-    materialization puts the rows back in it. Sorting the wide rows takes twice the time and ten times the disk. -#}
-{% macro place_of(lines) %}{% if target.type == 'duckdb' %}, {{ lines }}.rowid as __place{% endif %}{% endmacro %}
+    materialization puts the rows back in it. Sorting the wide rows takes twice the time and ten times the disk.
+    Where the join does not fit into memory, it asks for a slice of the rows at a time, by these two variables;
+    without them the slice is the whole. -#}
+{% macro slice_of(lines) %}
+{%- if target.type == 'duckdb' -%}
+(
+    select *, rowid as __place from {{ lines }}
+    where
+        rowid >= coalesce(getvariable('slice_start'), 0)
+        and rowid < coalesce(getvariable('slice_end'), 9223372036854775807)
+)
+{%- else -%}
+{{ lines }}
+{%- endif -%}
+{% endmacro %}
+
+{#- The column that says so; last in the query. -#}
+{% macro place_of(lines) %}{% if target.type == 'duckdb' %}, {{ lines }}.__place{% endif %}{% endmacro %}
+
+{#- A filter for a table too large to be looked into whole: only the rows that the slice needs. -#}
+{% macro only_of_slice(lines, key) %}
+{%- if target.type == 'duckdb' -%}
+where {{ key }} in (select {{ key }} from {{ slice_of(lines) }} as slice)
+{%- endif -%}
+{% endmacro %}
 
 {#- Spark sorts its folder of files; a table of a database has no order, so the flow sorts what it reads. -#}
 {% macro ordered_by(lines, order) %}

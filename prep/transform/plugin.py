@@ -5,7 +5,6 @@ dbt calls configure_connection() before anything runs, and store() from the mate
 
 import atexit
 import contextlib
-import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +24,9 @@ from prep.errors import PrepError
 from prep.parquet import OutOfOrderError, in_order, with_unique_key, write_parquet
 from prep.shop import Shop, read_shop, read_yaml
 
-PLACE = "__place"  # of a row, in a query whose rows come in no order
-SLICE_ROWS = 4_000_000
+PLACE = "__place"  # of a row, the last column of a query whose rows come in no order
+SLICE_ROWS = 4_000_000  # whose users fit into DuckDB's memory
+KEPT = "kept_lines"  # the model whose rows these are, in order
 COUNTED = ("purchase_lines", "histories")  # the models that say whom the filter leaves out
 WRITING = ("run", "build")  # the commands of dbt that make the files
 
@@ -112,10 +112,10 @@ class Plugin(BasePlugin):
         path = self.workspace / name
         cursor = self.conn.cursor()
         try:
-            self.write(cursor, target_config.config["sql"], path)
+            self.write(cursor, target_config.config["sql"], path, relation)
             self.written[name] = path
             if name == manifest.DATASET:
-                self.publish(cursor, *(relation.incorporate(path={"identifier": name}) for name in COUNTED))
+                self.publish(cursor, *(sibling(relation, model) for model in COUNTED))
                 path = self.folder / name
             cursor.execute(f"create or replace view {relation.render()} as from {duck.scan(path)}")
         except (PrepError, duckdb.Error, OSError) as error:
@@ -123,33 +123,35 @@ class Plugin(BasePlugin):
         finally:
             cursor.close()
 
-    def write(self, cursor: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
+    def write(self, cursor: duckdb.DuckDBPyConnection, sql: str, path: Path, relation: BaseRelation) -> None:
         """Write the query's rows in their order, with what made them; columns and key are checked on the way."""
         what, schema, key = "the result", self.shop.schema, list(self.shop.grain)
         if path.name != manifest.DATASET:
             what, schema, key = path.stem, self.shop.item_schema, [self.shop.item]
         schema = schema.with_metadata(manifest.stage_2_marks(self.made_with, self.stage_1))
+        found = cursor.sql(sql).limit(0).to_arrow_table().schema
+        placed = PLACE in found.names
+        check_contract(found.remove(len(found) - 1) if placed else found, schema, what)
+
+        def write_rows(rows: Iterator[pa.RecordBatch]) -> int:
+            return write_parquet(path, schema, with_unique_key(rows, key, what))
+
         # A join stays as it is written: the ordered rows are read, the others are looked up.
         cursor.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
-        stream = duck.batches(cursor, sql)
-        first = next(stream, None)
-        if first is None:
+        try:
+            stream = duck.batches(cursor, sql)
+            written = write_rows(in_order(stream, PLACE) if placed else stream)
+        except (OutOfOrderError, duckdb.OutOfMemoryException):
+            stream.close()
+            if not placed:
+                raise
+            written = write_rows(in_slices(cursor, sql, sibling(relation, KEPT).render()))
+        cursor.execute("reset disabled_optimizers")
+        if written == 0:
             raise PrepError(
                 f"{what} has no row, so the one before it stays: take a later training_end_date, a smaller"
                 " min_interactions, or let dbt read all rows (no --empty)."
             )
-        rows: Iterator[pa.RecordBatch] = itertools.chain([first], stream)
-        found = first.schema
-        if PLACE in first.schema.names:
-            rows, found = in_order(rows, PLACE), found.remove(found.get_field_index(PLACE))
-        check_contract(found, schema, what)
-        try:
-            write_parquet(path, schema, with_unique_key(rows, key, what))
-        except OutOfOrderError:
-            stream.close()
-            cursor.execute("reset disabled_optimizers")
-            write_parquet(path, schema, with_unique_key(in_slices(cursor, sql), key, what))
-        cursor.execute("reset disabled_optimizers")
 
     def publish(self, cursor: duckdb.DuckDBPyConnection, lines: BaseRelation, histories: BaseRelation) -> None:
         """Give the files their names and write the record beside them."""
@@ -185,17 +187,22 @@ class Plugin(BasePlugin):
         return {"customers": whole[1], "rows": whole[2], "by_day": by_day}
 
 
-def in_slices(cursor: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
-    """Yield the query's rows in the order of their places, so many at a time as DuckDB sorts quickly.
+def sibling(relation: BaseRelation, model: str) -> BaseRelation:
+    """Another model's table, in the schema of `relation`."""
+    return relation.incorporate(path={"identifier": model})
 
-    For tables that do not fit into memory. It takes longer, since each slice joins anew.
+
+def in_slices(cursor: duckdb.DuckDBPyConnection, sql: str, lines: str) -> Iterator[pa.RecordBatch]:
+    """Yield the query's rows in the order of `lines`, so many at a time as the macro slice_of lets it read.
+
+    For tables that do not fit into memory: DuckDB looks up only what the rows of a slice need. It takes a
+    little longer.
     """
-    ((last,),) = cursor.sql(f"select max({PLACE}) from ({sql})").fetchall()
-    for start in range(0, last + 1, SLICE_ROWS):
-        end = start + SLICE_ROWS
-        slice_of = f"select * from ({sql}) where {PLACE} >= {start} and {PLACE} < {end} order by {PLACE}"
-        for batch in duck.batches(cursor, slice_of):
-            yield batch.drop_columns([PLACE])
+    ((rows,),) = cursor.sql(f"select count(*) from {lines}").fetchall()
+    for start in range(0, rows, SLICE_ROWS):
+        cursor.execute(f"set variable slice_start = {start}")
+        cursor.execute(f"set variable slice_end = {start + SLICE_ROWS}")
+        yield from in_order(duck.batches(cursor, sql), PLACE, start, SLICE_ROWS)
 
 
 def find_tables(shop: Shop, folder: Path) -> None:

@@ -457,7 +457,7 @@ def test_file_size_limit_stage_1(prepared, folder, undisturbed, rng, count):
 
 def test_full_disk_stage_3(apart, small_disk, undisturbed, rng, count):
     """There is no room for the splits on their way."""
-    for pages in (1, 8, *rng.sample(range(9, 40), 3)):
+    for pages in (1, 8, *rng.sample(range(9, 25), 3)):
         with count.attempt(f"{pages} pages free"):
             with pages_free(small_disk, pages):
                 result = flow("--row_sampling", 0, cwd=apart, TMPDIR=str(small_disk))

@@ -8,6 +8,7 @@ with articles as (
 customers as (
 
     select * from {{ ref('customers_staging') }}
+    {{ only_of_slice(ref('kept_lines'), 'customer_no') }}
 
 )
 
@@ -37,7 +38,7 @@ select
     kept_lines.t_dat,
     kept_lines.quantity
     {{ place_of('kept_lines') }}
-from {{ ref('kept_lines') }} as kept_lines
+from {{ slice_of(ref('kept_lines')) }} as kept_lines
 inner join articles on kept_lines.article_id = articles.article_id
 inner join customers on kept_lines.customer_no = customers.customer_no
 {{ ordered_by(

@@ -1,3 +1,3 @@
-{{ config(materialized=narrow_table()) }}
+{{ config(materialized=made_once()) }}
 
 {{ histories(ref('purchase_lines'), user='customer_no', time='t_dat') }}

@@ -1,4 +1,4 @@
-{{ config(materialized=narrow_table()) }}
+{{ config(materialized=made_once()) }}
 
 {{ kept_lines(
     ref('purchase_lines'), ref('histories'), user='customer_no',

@@ -1,4 +1,4 @@
-{{ config(materialized=narrow_table()) }}
+{{ config(materialized=made_once()) }}
 
 with transactions as (
 

@@ -1,3 +1,5 @@
+{{ config(materialized=made_once()) }}
+
 with customers as (
 
     select * from {{ source('raw', 'customers') }}

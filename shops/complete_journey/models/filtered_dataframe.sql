@@ -23,7 +23,7 @@ select
     kept_lines.coupon_match_disc,
     kept_lines.transaction_timestamp
     {{ place_of('kept_lines') }}
-from {{ ref('kept_lines') }} as kept_lines
+from {{ slice_of(ref('kept_lines')) }} as kept_lines
 inner join {{ source('raw', 'products') }} as products
     on kept_lines.product_id = products.product_id
 -- a household without demographics stays

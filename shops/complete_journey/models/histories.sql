@@ -1,4 +1,4 @@
-{{ config(materialized=narrow_table()) }}
+{{ config(materialized=made_once()) }}
 
 {{ histories(
     ref('purchase_lines'), user='household_id', time='transaction_timestamp'

@@ -1,4 +1,4 @@
-{{ config(materialized=narrow_table()) }}
+{{ config(materialized=made_once()) }}
 
 -- one row per household, product, basket and time; the order in each sum
 -- makes it the same in every run
