@@ -202,13 +202,12 @@ def contenders(folder, tiny, scale):
         command = (sys.executable, HERE / f"{script}.py", what, folder)
         ways["pipeline"].append(Job(name, command, folder, timed_inside=True))
     for way in ("Polars", "pandas"):
-        files = ("filtered_dataframe", "train", "valid", "test")
         ways[way] = [
             Job(
                 way,
                 (sys.executable, HERE / f"with_{way.lower()}.py", folder, folder / way),
                 folder,
-                tuple(folder / way / f"{file}.parquet" for file in files),
+                (folder / way,),
                 limit=POLARS_LIMIT if way == "Polars" and scale >= 0.3 else None,
             )
         ]

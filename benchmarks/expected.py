@@ -71,6 +71,13 @@ def digest(con, table):
         """).fetchall()[0]
 
 
+def new_version(folder):
+    """A folder of its own in `folder` for what one run leaves; those of earlier runs stay."""
+    version = folder / f"{datetime.datetime.now():%Y-%m-%dT%H-%M-%S-%f}"
+    version.mkdir(parents=True)
+    return version
+
+
 def stored_tables(flow, home):
     """The three tables of the flow's latest run (in the folder `home`), through Metaflow's Client."""
     from metaflow import Flow, metadata, namespace
@@ -98,7 +105,8 @@ def main(argv=None):
         elif contender == "row by row":
             tables, compared = stored_tables("RowByRowFlow", arguments.folder), 2  # its rows come in no order
         else:
-            tables = {split: pq.read_table(arguments.folder / contender / f"{split}.parquet") for split in SPLITS}
+            latest = max((arguments.folder / contender).iterdir())
+            tables = {split: pq.read_table(latest / f"{split}.parquet") for split in SPLITS}
             compared = 3
         for split in SPLITS:
             theirs = digest(con, tables[split])

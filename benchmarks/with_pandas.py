@@ -13,11 +13,12 @@ def read(path, columns, **options):
 
 
 def main(argv=None):
-    """Write filtered_dataframe.parquet and train, valid and test.parquet to OUT_FOLDER."""
+    """Write filtered_dataframe.parquet and train, valid and test.parquet to a new folder in OUT_FOLDER."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     paths = parser.parse_args(argv)
+    out = expected.new_version(paths.out)
 
     articles = read(
         paths.source / "articles.csv",
@@ -49,11 +50,11 @@ def main(argv=None):
     result = lines.sort_values(expected.LINE).merge(articles, on="article_id")
     result = result.merge(customers, on="customer_id")[expected.COLUMNS]
     result["t_dat"] = result["t_dat"].astype("datetime64[us]")
-    result.to_parquet(paths.out / "filtered_dataframe.parquet", index=False)
+    result.to_parquet(out / "filtered_dataframe.parquet", index=False)
 
     for split, (start, end) in expected.SPLITS.items():
         days = result["t_dat"].between(start, end, inclusive="left")
-        result[days].to_parquet(paths.out / f"{split}.parquet", index=False)
+        result[days].to_parquet(out / f"{split}.parquet", index=False)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ import polars as pl
 
 
 def main(argv=None):
-    """Write filtered_dataframe.parquet and train, valid and test.parquet to OUT_FOLDER."""
+    """Write filtered_dataframe.parquet and train, valid and test.parquet to a new folder in OUT_FOLDER."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     paths = parser.parse_args(argv)
+    out = expected.new_version(paths.out)
 
     purchases = pl.scan_csv(
         paths.source / "transactions_train.csv",
@@ -52,12 +53,12 @@ def main(argv=None):
         .join(customers, on="customer_id", maintain_order="left")
         .select(expected.COLUMNS)
     )
-    result.sink_parquet(paths.out / "filtered_dataframe.parquet")
+    result.sink_parquet(out / "filtered_dataframe.parquet")
 
-    result = pl.scan_parquet(paths.out / "filtered_dataframe.parquet")
+    result = pl.scan_parquet(out / "filtered_dataframe.parquet")
     for split, (start, end) in expected.SPLITS.items():
         days = pl.col("t_dat").is_between(start, end, closed="left")
-        result.filter(days).sink_parquet(paths.out / f"{split}.parquet")
+        result.filter(days).sink_parquet(out / f"{split}.parquet")
 
 
 if __name__ == "__main__":
