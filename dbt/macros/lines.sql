@@ -1,6 +1,6 @@
 {#- What all shops share: who is in, and in which order. -#}
 
-{#- What several models read is made once, as a table, where it lies in DuckDB's memory; elsewhere a view is cheaper. -#}
+{#- What several models read is made once, as a table, in DuckDB's memory; elsewhere a view is cheaper. -#}
 {% macro made_once() %}{{ return('table' if target.type == 'duckdb' else 'view') }}{% endmacro %}
 
 {#- Purchase lines of each user: all, and those before training_end_date. -#}
@@ -26,8 +26,8 @@ where histories.lines >= {{ var("min_interactions") }}
 
 {#- On DuckDB the place of a row in kept_lines goes along as one more column, since a join keeps no order: the
     materialization puts the rows back in it. Sorting the wide rows takes twice the time and ten times the disk.
-    Where the join does not fit into memory, it asks for a slice of the rows at a time, by these two variables;
-    without them the slice is the whole. -#}
+    Where the join does not fit into memory, the materialization sets two variables and asks for one slice of the
+    rows after the other; without the variables the slice is all rows. -#}
 {% macro slice_of(lines) %}
 {%- if target.type == 'duckdb' -%}
 (
@@ -41,10 +41,10 @@ where histories.lines >= {{ var("min_interactions") }}
 {%- endif -%}
 {% endmacro %}
 
-{#- The column that says so; last in the query. -#}
+{#- The place of a row; the last column of the query. -#}
 {% macro place_of(lines) %}{% if target.type == 'duckdb' %}, {{ lines }}.__place{% endif %}{% endmacro %}
 
-{#- A filter for a table too large to be looked into whole: only the rows that the slice needs. -#}
+{#- A filter for a table of many users: only those in the slice, so that the join holds no others in memory. -#}
 {% macro only_of_slice(lines, key) %}
 {%- if target.type == 'duckdb' -%}
 where {{ key }} in (select {{ key }} from {{ slice_of(lines) }} as slice)

@@ -25,8 +25,8 @@ from prep.parquet import OutOfOrderError, in_order, with_unique_key, write_parqu
 from prep.shop import Shop, read_shop, read_yaml
 
 PLACE = "__place"  # of a row, the last column of a query whose rows come in no order
-SLICE_ROWS = 4_000_000  # whose users fit into DuckDB's memory
-KEPT = "kept_lines"  # the model whose rows these are, in order
+SLICE_ROWS = 4_000_000  # few enough that what a join looks up for them fits into memory
+KEPT = "kept_lines"  # the model whose rows are sliced
 COUNTED = ("purchase_lines", "histories")  # the models that say whom the filter leaves out
 WRITING = ("run", "build")  # the commands of dbt that make the files
 
@@ -193,10 +193,9 @@ def sibling(relation: BaseRelation, model: str) -> BaseRelation:
 
 
 def in_slices(cursor: duckdb.DuckDBPyConnection, sql: str, lines: str) -> Iterator[pa.RecordBatch]:
-    """Yield the query's rows in the order of `lines`, so many at a time as the macro slice_of lets it read.
+    """Yield the query's rows in the order of the table `lines`, SLICE_ROWS of its rows at a time.
 
-    For tables that do not fit into memory: DuckDB looks up only what the rows of a slice need. It takes a
-    little longer.
+    The macro slice_of reads the two variables. So the join fits into memory, but takes a little longer.
     """
     ((rows,),) = cursor.sql(f"select count(*) from {lines}").fetchall()
     for start in range(0, rows, SLICE_ROWS):
