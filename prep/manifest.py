@@ -194,11 +194,11 @@ def read_record(path: Path, model: type[Typed], make: str) -> dict[str, Any] | N
     return parse(model, json.dumps(record), str(path), f"run {make} again")
 
 
-def stage_1_marks(made_with: dict[str, Any], inputs: list[Content]) -> dict[str, str]:
-    """The parquet metadata of stage 1's files."""
+def stage_1_marks(made_with: dict[str, Any], raw_file: Content) -> dict[str, str]:
+    """The parquet metadata of a file of stage 1; it is made from one raw file."""
     made_by = {"format": FORMAT, "made_by": STAGE_1.removesuffix(".json")}
     marks = {key: str(made_with[key]) for key in ("fraction", "by", "seed")}
-    return marks | {"lineage": json.dumps(made_by | made_with | {"inputs": inputs})}
+    return marks | {"lineage": json.dumps(made_by | made_with | {"inputs": [raw_file]})}
 
 
 def stage_2_marks(vars: dict[str, Any], stage_1: dict[str, Any] | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,18 @@ MOST_WAITING = 10_000  # runs of rows; a join in memory lets some hundred wait
 
 
 def write_parquet(
-    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], group_rows: int = ROW_GROUP_ROWS, **options: Any
+    path: Path,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    group_rows: int = ROW_GROUP_ROWS,
+    marks: Callable[[], dict[str, str]] = dict,
+    **options: Any,
 ) -> int:
     """Write record batches as a parquet file with `group_rows` rows in each row group but the last; returns the rows.
 
     DuckDB cuts a stream into batches, and the row groups of its own COPY, as its threads come and go.
-    `options` are those of pyarrow.parquet.ParquetWriter.
+    `marks`, the file's metadata, is asked once all rows are written. `options` are those of
+    pyarrow.parquet.ParquetWriter.
     """
     waiting: list[pa.RecordBatch] = []
     rows, missing = 0, group_rows
@@ -49,6 +55,7 @@ def write_parquet(
                     missing = group_rows
         if waiting:
             write()
+        writer.add_key_value_metadata(marks())
     return rows
 
 

@@ -184,8 +184,14 @@ class CsvFile:
         )
         return f"coalesce(sum({breaks}), 0)::bigint"
 
-    def check_every_line_is_a_row(self, con: duckdb.DuckDBPyConnection, scan: str, lines: int, rows: int) -> None:
-        """Each of the lines after the header is a row, or a line break inside a cell; else a duckdb.Error."""
+    def check_every_line_is_a_row(
+        self, con: duckdb.DuckDBPyConnection, scan: str, rows: int, lines: int | None = None
+    ) -> None:
+        """Each of the lines after the header is a row, or a line break inside a cell; else a duckdb.Error.
+
+        `lines` are those of another file of the same form. Without them, content() has counted.
+        """
+        lines = self.lines if lines is None else lines
         if rows != lines:  # read once more for the line breaks in its cells
             breaks = con.sql(f"select {self.line_breaks()} from {scan}").fetchall()[0][0] if self.quoted else 0
             if rows + breaks != lines:

@@ -3,8 +3,10 @@
 import csv
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from prep.errors import PrepError, first_line
 from prep.ingest.bad_rows import BadRows, Reject
 from prep.ingest.csv_file import CsvFile
 from prep.ingest.parquet_file import ParquetFile
+from prep.manifest import Content
 from prep.parquet import write_parquet
 from prep.shop import RawTable, Shop
 
@@ -52,13 +55,14 @@ class Tables:
         found = {table.name: self.find(table) for table in self.shop.tables}
         states = {name: state_on_disk(path) for name, path in found.items()}  # before anything of them is read
         sources = {table.name: self.open(found[table.name], table) for table in self.shop.tables}
-        inputs = [source.content() for source in sources.values()]
-        marks = manifest.stage_1_marks(self.made_with, inputs)
-        reports = []
+        reports: list[Report] = []
+        inputs: list[Content] = []
         for table in self.shop.tables:
             source, started = sources[table.name], time.monotonic()
             print(f"reading {source.path} ({source.path.stat().st_size:,} bytes)", file=sys.stderr)
-            rows = self.write_table(table, source, marks)
+            content = beside(source.content)
+            rows = self.write_table(table, source, content)
+            inputs.append(content.result())
             if state_on_disk(source.path) != states[table.name]:
                 raise PrepError(f"{source.path} was changed while it was read: start again once it is whole.")
             if rows["kept"] == 0:
@@ -106,24 +110,24 @@ class Tables:
         text = " || ':' || ".join([duck.literal(seed), *cells])
         return f"md5({text}) < '{int(fraction * 2**64):016x}'"
 
-    def write_table(self, table: RawTable, source: CsvFile | ParquetFile, marks: dict[str, str]) -> dict[str, int]:
+    def write_table(self, table: RawTable, source: CsvFile | ParquetFile, content: Future[Content]) -> dict[str, int]:
         """Write one raw table as parquet; returns its manifest.Rows. Every line of a CSV file is accounted for."""
         target, drawn = self.paths[table.name], self.drawn(table)
         if isinstance(source, ParquetFile):
             source.check(self.con)
-            rows, kept = self.stream(source.columns(), source.scan(), drawn, target, marks)
+            rows, kept = self.stream(source.columns(), source.scan(), drawn, target, content)
             return {"read": rows, "kept": kept, "sampled_out": rows - kept, "rejected": 0}
 
-        def write(path: Path | None, lines: int, parallel: bool) -> tuple[int, int]:
+        def write(path: Path | None, lines: int | None, parallel: bool) -> tuple[int, int]:
             rows_of = source.scan(path, parallel)
             checked = f"{rows_of} where case when {source.valid()} then true else error('bad row') end"
-            rows, kept = self.stream(source.columns(), checked, drawn, target, marks)
-            source.check_every_line_is_a_row(self.con, rows_of, lines, rows)
+            rows, kept = self.stream(source.columns(), checked, drawn, target, content)
+            source.check_every_line_is_a_row(self.con, rows_of, rows, lines)
             return rows, kept
 
         known = len(self.rejects)
         try:
-            rows, kept = read_strictly(source, write, None, source.lines)
+            rows, kept = read_strictly(source, content, write, None, None)
         except duckdb.Error as error:
             blame(error, source.path)
             # The first writing ended at the fault, so a file without one never pays for this.
@@ -133,7 +137,7 @@ class Tables:
                 raise PrepError(
                     f"{source.path} has a fault whose line cannot be told ({first_line(error)}): download it again."
                 ) from error
-            rows, kept = read_strictly(source, write, without, lines)
+            rows, kept = read_strictly(source, content, write, without, lines)
             without.unlink()
         rejected = len(self.rejects) - known
         if rows == 0:
@@ -141,9 +145,12 @@ class Tables:
         return {"read": rows + rejected, "kept": kept, "sampled_out": rows - kept, "rejected": rejected}
 
     def stream(
-        self, columns: str, rows_of: str, drawn: str | None, target: Path, marks: dict[str, str]
+        self, columns: str, rows_of: str, drawn: str | None, target: Path, content: Future[Content]
     ) -> tuple[int, int]:
-        """Write the rows that are drawn; returns the numbers of rows read and written."""
+        """Write the rows that are drawn; returns the numbers of rows read and written.
+
+        Raises the PrepError of `content`, the raw file's, once all is read.
+        """
         query = f"select {columns}{f', {drawn} as {identifier(DRAWN)}' if drawn else ''} from {rows_of}"
         schema = self.con.sql(query).limit(0).to_arrow_table().schema
         if drawn:
@@ -156,7 +163,10 @@ class Tables:
                 rows += batch.num_rows
                 yield batch.drop_columns([DRAWN]).filter(batch.column(DRAWN)) if drawn else batch
 
-        written = write_parquet(target, schema.with_metadata(marks), kept())
+        def marks() -> dict[str, str]:
+            return manifest.stage_1_marks(self.made_with, content.result())
+
+        written = write_parquet(target, schema, kept(), marks=marks)
         return rows, written
 
     def check_key(self, table: RawTable, path: Path) -> None:
@@ -227,14 +237,33 @@ class Tables:
             rejects.unlink(missing_ok=True)  # of an earlier run
 
 
+def beside(task: Callable[[], Content]) -> Future[Content]:
+    """Begin the task in a thread of its own. An interrupt does not wait for its end."""
+    future: Future[Content] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(task())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
 def read_strictly(
-    source: CsvFile, write: Callable[[Path | None, int, bool], tuple[int, int]], path: Path | None, lines: int
+    source: CsvFile,
+    content: Future[Content],
+    write: Callable[[Path | None, int | None, bool], tuple[int, int]],
+    path: Path | None,
+    lines: int | None,
 ) -> tuple[int, int]:
     """write(), and where DuckDB's threads stumble over line breaks in quotes, with one of them."""
     try:
         return write(path, lines, True)
     except duckdb.Error as error:
         blame(error, source.path)
+        content.result()  # a file that is cut off is told as that
         if not source.quoted:
             raise
         return write(path, lines, False)
