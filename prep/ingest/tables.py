@@ -262,8 +262,8 @@ def read_strictly(
     try:
         return write(path, lines, True)
     except duckdb.Error as error:
-        blame(error, source.path)
         content.result()  # a file that is cut off is told as that
+        blame(error, source.path)
         if not source.quoted:
             raise
         return write(path, lines, False)
