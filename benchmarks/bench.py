@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,11 +32,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 DBT = Path(sys.executable).with_name("dbt")
 TINY = 0.001
+MADE = ".synthetic.json"  # what tools/synthetic.py leaves beside its files
 FIRST_RELEASE = "c05fc9f"
 # Beyond these the others take more memory than a common machine has.
 LARGEST_SCALE = {"first release": 1, "row by row": 0.1, "pandas": 0.3, "Polars": 1}
 WITHOUT_BASKETS = ("small", "pipeline", "first release")  # who also runs on rows without baskets
 LARGEST_WHOLE = 1  # beyond, the flow takes one percent of the rows
+LARGEST_KEPT = 3  # beyond, the CSV files go after stage 1: few disks hold them beside what stage 2 spills
 POLARS_LIMIT = 4_000_000_000  # bytes of memory that it may hold from scale 0.3 on
 # Scripts that run on the pipeline's files, each with its argument.
 AFTERWARDS = (
@@ -56,6 +58,7 @@ class Job:
     command: tuple
     home: Path  # where Metaflow and dbt keep what they write, and the working folder
     outputs: tuple = ()
+    used_up: tuple = ()  # inputs that nobody needs afterwards
     cwd: Path | None = None  # another working folder
     timed_inside: bool = False  # the last line that it prints is its own {"seconds": ...}
     limit: int | None = None  # bytes of data that the process may hold; beyond, it may fail
@@ -107,6 +110,8 @@ def measure(job):
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
+    for path in job.used_up:
+        remove(path)
     may_fail = job.limit or "first release" in job.name  # that is told, and the others go on
     if process.returncode != 0 and not may_fail:
         sys.exit(
@@ -194,6 +199,9 @@ def contenders(folder, tiny, scale):
     sampled += (folder / "filtered_dataframe.parquet",)
     if scale > LARGEST_WHOLE:
         ways["pipeline"].pop()
+    if scale > LARGEST_KEPT:
+        used_up = (*folder.rglob("*.csv"), folder / MADE)
+        ways["pipeline"][0] = replace(ways["pipeline"][0], used_up=used_up)
     ways["pipeline"].append(Job("sample 1 %", sampled, folder / "sample"))
     reading, home = (sys.executable, HERE / "reading.py", "client"), folder / "first release"
     ways["first release"].append(Job("reading first release", (*reading, home), home, timed_inside=True))
@@ -216,7 +224,7 @@ def contenders(folder, tiny, scale):
 
 def make_data(folder, scale, baskets=True):
     """The CSV files of that scale, made again only when synthetic.py has changed since."""
-    made, script = folder / ".synthetic.json", ROOT / "tools" / "synthetic.py"
+    made, script = folder / MADE, ROOT / "tools" / "synthetic.py"
     if not made.exists() or made.stat().st_mtime < script.stat().st_mtime:
         more = [] if baskets else ["--no-baskets"]
         subprocess.run([sys.executable, script, folder, "--scale", str(scale), *more], check=True)
