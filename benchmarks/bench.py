@@ -38,6 +38,7 @@ FIRST_RELEASE = "c05fc9f"
 LARGEST_SCALE = {"first release": 1, "row by row": 0.1, "pandas": 0.3, "Polars": 1}
 WITHOUT_BASKETS = ("small", "pipeline", "first release")  # who also runs on rows without baskets
 LARGEST_WHOLE = 1  # beyond, the flow takes one percent of the rows
+LARGEST_STORED = 0.3  # of the trial of storing; more shows the same and takes longer
 LARGEST_KEPT = 3  # beyond, the CSV files go after stage 1: few disks hold them beside what stage 2 spills
 POLARS_LIMIT = 4_000_000_000  # bytes of memory that it may hold from scale 0.3 on
 # Scripts that run on the pipeline's files, each with its argument.
@@ -110,14 +111,14 @@ def measure(job):
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
-    for path in job.used_up:
-        remove(path)
     may_fail = job.limit or "first release" in job.name  # that is told, and the others go on
     if process.returncode != 0 and not may_fail:
         sys.exit(
             f"bench.py: {job.name} failed with exit code {process.returncode}; the end of {log}:\n"
             + log.read_text()[-2000:]
         )
+    for path in job.used_up:
+        remove(path)
     if job.timed_inside and process.returncode == 0:
         seconds = json.loads(log.read_text().splitlines()[-1])["seconds"]
     return {
@@ -155,6 +156,13 @@ def pipeline(name, home, code=ROOT):
     return three_stages(name, home, home, first, code / "dbt", flow, "DataPrepFlow")
 
 
+def storing(name, folder):
+    """The data set in the folder becomes an artifact, and nothing else is done."""
+    command = (sys.executable, HERE / "storing.py", "run", "--file", folder / "filtered_dataframe.parquet")
+    home = folder / "storing"
+    return Job(name, command, home, (home / ".metaflow" / "StoringFlow",))
+
+
 def first_release(folder):
     """The folder of the first release's code, out of the history."""
     code = folder / FIRST_RELEASE
@@ -182,6 +190,7 @@ def contenders(folder, tiny, scale):
         "small": [
             Job("empty flow", (sys.executable, HERE / "empty_flow.py", "run"), tiny),
             *pipeline("tiny", tiny),
+            storing("tiny storing", tiny),
             *pipeline("tiny, first release", beside(tiny, "first release"), first),
         ],
         "row by row": three_stages(
@@ -203,6 +212,8 @@ def contenders(folder, tiny, scale):
         used_up = (*folder.rglob("*.csv"), folder / MADE)
         ways["pipeline"][0] = replace(ways["pipeline"][0], used_up=used_up)
     ways["pipeline"].append(Job("sample 1 %", sampled, folder / "sample"))
+    if scale <= LARGEST_STORED:
+        ways["pipeline"].append(storing("storing", folder))
     reading, home = (sys.executable, HERE / "reading.py", "client"), folder / "first release"
     ways["first release"].append(Job("reading first release", (*reading, home), home, timed_inside=True))
     for name in AFTERWARDS if scale <= LARGEST_WHOLE else ():

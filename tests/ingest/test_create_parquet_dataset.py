@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import json
 import re
 
 import pandas as pd
@@ -112,13 +113,19 @@ def test_the_working_folder_is_the_default_and_the_closing_table_counts_the_rows
         assert float(row["seconds"]) < 60
 
 
-def test_purchases_of_unknown_customers_and_articles_are_counted(data):
-    rewrite(data / "transactions_train.csv", lambda text: text.replace(",0100000002,", ",0888888888,"))
+@pytest.mark.parametrize("at_once", [tables.KEYS_AT_ONCE, 2])
+def test_purchases_of_unknown_customers_and_articles_are_counted(data, monkeypatch, at_once):
+    monkeypatch.setattr(tables, "KEYS_AT_ONCE", at_once)
+    rewrite(
+        data / "transactions_train.csv",
+        lambda text: text.replace(",0100000002,", ",0888888888,").replace("9999,0100000001,", "9999,0888888888,"),
+    )
     result = create("--data-dir", data)
     (articles,) = [line for line in result.out.splitlines() if "the articles file" in line]
     (customers,) = [line for line in result.out.splitlines() if "the customers file" in line]
-    assert articles.split()[0] == "6"  # five, and one of 0999999999
-    assert customers.split()[0] == "1"
+    assert articles.split()[0] == "7"  # six, and one of 0999999999
+    assert customers.split()[0] == "1"  # whose article is one of the six
+    assert json.loads((data / "create_parquet_dataset.json").read_text())["unknown"]["either"] == 7
     assert len(parquet(data / "transactions_train")) == 40
 
 
