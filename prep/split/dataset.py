@@ -176,9 +176,7 @@ def check_columns(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> list[str]
 
 
 def items_fit(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> bool:
-    """Does the item table describe every item of the rows, once and as they do?"""
-    if not dataset.items:
-        return False
+    """Does the item table, which must be there, describe every item of the rows, once and as they do?"""
     shop = dataset.shop
     types = duck.types(con, scan(*dataset.items))
     if any(not re.fullmatch(TYPES_TAKEN[column.data_type], types.get(column.name, "")) for column in shop.item_columns):
