@@ -153,7 +153,7 @@ def target_row(scale, what, limit, measured):
     if measured is not None and None in measured:
         return scale, what, f"{limit:.3g}", "the other did not end", ""
     if measured is None:
-        return scale, what, f"{limit:.3g}", "not measured", ""
+        return scale, what, f"{limit:.3g}", "not in this run", ""
     verdict = "met" if max(measured) <= limit else "**missed**"
     return scale, what, f"{limit:.3g}", ", ".join(f"{one:.3g}" for one in measured), verdict
 
@@ -195,8 +195,9 @@ Storing: Metaflow takes the data set as one artifact, and does nothing else.
 
 Pipeline, first release and row by row: 1 from CSV to parquet, 2 dbt, 3 the flow. First release: this
 project at c05fc9f, in the same run. Polars may hold 4 GB of data from scale 0.3 on. Beyond scale 1 the
-flow takes one percent. Without baskets: each purchase is of any customer on any day, so that ids
-hardly compress. The CSV files were in the page cache.
+flow takes one percent; scale 10, which needs more memory, is on [a page of its own](more-than-one-machine.md).
+Without baskets: each purchase is of any customer on any day, so that ids hardly compress. The CSV files
+were in the page cache.
 
 ## Targets
 """

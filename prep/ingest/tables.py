@@ -312,7 +312,8 @@ def write_tables(shop: Shop, data_dir: Path, made_with: dict[str, Any], limit: s
             finally:
                 con.close()
     except duckdb.Error as error:
-        raise PrepError(f"DuckDB gave up in {data_dir} ({first_line(error)}).") from error
+        cure = ": set MEMORY_LIMIT to more, such as 4GB" if isinstance(error, duckdb.OutOfMemoryException) else ""
+        raise PrepError(f"DuckDB gave up in {data_dir} ({first_line(error)}){cure}.") from error
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise PrepError(f"{error.filename or data_dir} could not be read or written ({reason}).") from error

@@ -24,6 +24,20 @@ class Call:
         return self._call
 
 
+class Content:
+    """Unpickles as the bytes of the file, which are read only while it is pickled: Metaflow holds them thrice then.
+
+    The file stays open, so it may be removed meanwhile, as temporary files are.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        self._file.seek(0)
+        return bytes, (self._file.read(),)
+
+
 def public(module: str, name: str, *arguments: Any) -> Call:
     """The call module.name(*arguments), stored by public names alone: a class itself would be by its private module."""
     return Call(operator.methodcaller(name, *arguments), Call(importlib.import_module, module))
@@ -60,7 +74,7 @@ def stored_file(path: Path) -> Call:
     Not io.BytesIO, which copies the bytes. Read by one thread: those that pyarrow starts abort one in
     twenty processes that end right after it, and with older versions one in four.
     """
-    file = public("pyarrow", "BufferReader", path.read_bytes())
+    file = public("pyarrow", "BufferReader", Content(path))
     return Call(operator.methodcaller("read", None, False), public("pyarrow.parquet", "ParquetFile", file))
 
 

@@ -529,3 +529,9 @@ def test_a_bad_line_that_speaks_of_memory_is_a_bad_line(data):
     result = create("--max-bad-rows", 1, "--data-dir", data)
     assert result.code == 0, result.err
     assert "Out of Memory" in (data / "rejects.csv").read_text()
+
+
+@pytest.mark.parametrize("limit", ["1MB", "4MB"])
+def test_too_little_memory_names_the_way_out(data, limit):
+    result = create("--memory-limit", limit, "--data-dir", data)
+    assert result.code == 1 and "set MEMORY_LIMIT to more" in result.err, result.err
