@@ -39,7 +39,8 @@ LARGEST_SCALE = {"first release": 1, "row by row": 0.1, "pandas": 0.3, "Polars":
 WITHOUT_BASKETS = ("small", "pipeline", "first release")  # who also runs on rows without baskets
 LARGEST_WHOLE = 1  # beyond, the flow takes one percent of the rows
 LARGEST_STORED = 0.3  # of the trial of storing; more shows the same and takes longer
-LARGEST_KEPT = 3  # beyond, the CSV files go after stage 1: few disks hold them beside what stage 2 spills
+# Beyond, the CSV files go after stage 1, since few disks hold them beside what stage 2 spills, and dbt has more memory.
+LARGEST_KEPT, MORE_MEMORY = 3, "4GB"
 POLARS_LIMIT = 4_000_000_000  # bytes of memory that it may hold from scale 0.3 on
 # Scripts that run on the pipeline's files, each with its argument.
 AFTERWARDS = (
@@ -62,6 +63,7 @@ class Job:
     used_up: tuple = ()  # inputs that nobody needs afterwards
     cwd: Path | None = None  # another working folder
     timed_inside: bool = False  # the last line that it prints is its own {"seconds": ...}
+    memory: str | None = None  # MEMORY_LIMIT, where it is another than that of the others
     limit: int | None = None  # bytes of data that the process may hold; beyond, it may fail
 
     def environment(self):
@@ -74,6 +76,7 @@ class Job:
             "METAFLOW_CLIENT_CACHE_PATH": str(self.home / "cache"),
             "DBT_TARGET_PATH": str(self.home / "dbt" / "target"),
             "DBT_LOG_PATH": str(self.home / "dbt"),
+            **({"MEMORY_LIMIT": self.memory} if self.memory else {}),
         }
 
 
@@ -210,7 +213,8 @@ def contenders(folder, tiny, scale):
         ways["pipeline"].pop()
     if scale > LARGEST_KEPT:
         used_up = (*folder.rglob("*.csv"), folder / MADE)
-        ways["pipeline"][0] = replace(ways["pipeline"][0], used_up=used_up)
+        stage_1, stage_2 = ways["pipeline"]
+        ways["pipeline"] = [replace(stage_1, used_up=used_up), replace(stage_2, memory=MORE_MEMORY)]
     ways["pipeline"].append(Job("sample 1 %", sampled, folder / "sample"))
     if scale <= LARGEST_STORED:
         ways["pipeline"].append(storing("storing", folder))
