@@ -9,7 +9,7 @@ import contextlib
 import csv
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -125,12 +125,16 @@ class CsvFile:
             self.header = read_header(path, first, needed)
         self.known = {column.name: column for column in table.columns if column.name in self.header}
 
-    def content(self) -> Content:
-        """The file's content hash; counts the lines after the header on the way."""
+    def content(self, go_on: Callable[[], None]) -> Content:
+        """The file's content hash; counts the lines after the header on the way.
+
+        `go_on`, asked for each block, may raise.
+        """
         lines, quoted, last = 0, False, b""
 
         def count(block: bytes | bytearray) -> None:
             nonlocal lines, quoted, last
+            go_on()
             lines += block.count(b"\n")
             quoted = quoted or b'"' in block
             last = bytes(block[-1:])
@@ -139,7 +143,7 @@ class CsvFile:
             with open_bytes(self.path) as file:
                 while block := file.read(1 << 20):
                     count(block)
-            content = content_of(self.path)
+            content = content_of(self.path, lambda block: go_on())
         else:
             content = content_of(self.path, count)
         if last != b"\n":

@@ -1,5 +1,6 @@
 """A raw table that is a parquet file already: the same rules, but a row that breaks one is an error."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -24,8 +25,9 @@ class ParquetFile:
         if missing := [one.name for one in table.columns if not one.optional and one.name not in self.known]:
             raise PrepError(f"{path} lacks the column {', '.join(missing)}: it must be there.")
 
-    def content(self) -> Content:
-        return content_of(self.path)
+    def content(self, go_on: Callable[[], None]) -> Content:
+        """The file's content hash; `go_on`, asked for each block, may raise."""
+        return content_of(self.path, lambda block: go_on())
 
     def scan(self) -> str:
         return duck.scan(self.path)

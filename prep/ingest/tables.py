@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,22 +59,32 @@ class Tables:
         sources = {table.name: self.open(found[table.name], table) for table in self.shop.tables}
         reports: list[Report] = []
         inputs: list[Content] = []
-        for table in self.shop.tables:
-            source, started = sources[table.name], time.monotonic()
-            print(f"reading {source.path} ({source.path.stat().st_size:,} bytes)", file=sys.stderr)
-            content = beside(source.content)
-            rows = self.write_table(table, source, content)
-            inputs.append(content.result())
-            if state_on_disk(source.path) != states[table.name]:
-                raise PrepError(f"{source.path} was changed while it was read: start again once it is whole.")
-            if rows["kept"] == 0:
-                raise PrepError(
-                    f"no purchase of the {rows['read']:,} in {source.path} is left at fraction"
-                    f" {self.made_with['fraction']}: take a larger fraction or another --seed."
-                )
-            size = self.paths[table.name].stat().st_size
-            reports.append(Report(table.name, rows, size, time.monotonic() - started))
-            self.check_key(table, source.path)
+        over = threading.Event()
+
+        def go_on() -> None:
+            if over.is_set():
+                raise CancelledError
+
+        with ThreadPoolExecutor(1) as beside:
+            try:
+                for table in self.shop.tables:
+                    source, started = sources[table.name], time.monotonic()
+                    print(f"reading {source.path} ({source.path.stat().st_size:,} bytes)", file=sys.stderr)
+                    content = beside.submit(source.content, go_on)
+                    rows = self.write_table(table, source, content)
+                    inputs.append(content.result())
+                    if state_on_disk(source.path) != states[table.name]:
+                        raise PrepError(f"{source.path} was changed while it was read: start again once it is whole.")
+                    if rows["kept"] == 0:
+                        raise PrepError(
+                            f"no purchase of the {rows['read']:,} in {source.path} is left at fraction"
+                            f" {self.made_with['fraction']}: take a larger fraction or another --seed."
+                        )
+                    size = self.paths[table.name].stat().st_size
+                    reports.append(Report(table.name, rows, size, time.monotonic() - started))
+                    self.check_key(table, source.path)
+            finally:
+                over.set()  # neither a fault nor an interrupt waits for the hash
         record = self.made_with | {"inputs": inputs, "rows": {report.name: report.rows for report in reports}}
         record["unknown"] = self.count_unknown(record["rows"][self.shop.purchases.name]["kept"])
         record["outputs"] = [manifest.content_of(path) for path in self.paths.values()]
@@ -246,20 +256,6 @@ class Tables:
         manifest.publish(finished, self.folder / manifest.STAGE_1, record)
         if not self.rejects:
             rejects.unlink(missing_ok=True)  # of an earlier run
-
-
-def beside(task: Callable[[], Content]) -> Future[Content]:
-    """Begin the task in a thread of its own. An interrupt does not wait for its end."""
-    future: Future[Content] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(task())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 def read_strictly(
