@@ -28,7 +28,7 @@ ENDINGS = (".csv", ".csv.gz", ".parquet")
 DRAWN = "\N{INFORMATION SEPARATOR ONE}drawn"  # a column that no file has: is the row in the sample?
 # Fewer purchases than this share with a known item, or user, and the files hardly belong together.
 LEAST_KNOWN = 0.1
-KEYS_AT_ONCE = 4_000_000  # of 64 letters, half of the memory that DuckDB has
+KEYS_AT_ONCE = 4_000_000  # a look-up of 3.4 million keys of 64 letters held 0.65 GB
 # How DuckDB's errors begin for which the machine is to blame, not the file.
 MACHINE = ("Out of Memory", "IO Error", "INTERRUPT")
 

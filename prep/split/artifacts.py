@@ -25,9 +25,10 @@ class Call:
 
 
 class Content:
-    """Unpickles as the bytes of the file, which are read only while it is pickled: Metaflow holds them thrice then.
+    """Unpickles as the bytes of the file.
 
-    The file stays open, so it may be removed meanwhile, as temporary files are.
+    They are read when it is pickled: Metaflow then holds them three times, and bytes held here would be a
+    fourth. The file stays open, so it may be removed before, as temporary files are.
     """
 
     def __init__(self, path: Path) -> None:
