@@ -143,6 +143,11 @@ def content_of(path: Path, each_block: Callable[[bytearray], None] | None = None
     return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
 
 
+def states_of(paths: Iterable[Path]) -> list[tuple[int, int, int]]:
+    """What changes when a file is replaced or written to: a run must read one and the same."""
+    return [(state.st_ino, state.st_size, state.st_mtime_ns) for state in map(os.stat, paths)]
+
+
 def check_content(path: Path, recorded: Content, mend: str) -> None:
     """Refuse a file whose content is not the recorded one: damaged, cut, or of another run."""
     if not path.exists():

@@ -1,7 +1,6 @@
 """Stage 1: a shop's raw files become parquet files, all of them or none."""
 
 import csv
-import os
 import sys
 import threading
 import time
@@ -55,7 +54,7 @@ class Tables:
     def write(self) -> tuple[list[Report], dict[str, int]]:
         """Read the raw files, check and write the tables, and publish all of them; returns what to tell."""
         found = {table.name: self.find(table) for table in self.shop.tables}
-        states = {name: state_on_disk(path) for name, path in found.items()}  # before anything of them is read
+        states = {name: manifest.states_of([path]) for name, path in found.items()}  # before anything of them is read
         sources = {table.name: self.open(found[table.name], table) for table in self.shop.tables}
         reports: list[Report] = []
         inputs: list[Content] = []
@@ -71,10 +70,14 @@ class Tables:
                     source, started = sources[table.name], time.monotonic()
                     print(f"reading {source.path} ({source.path.stat().st_size:,} bytes)", file=sys.stderr)
                     content = beside.submit(source.content, go_on)
-                    rows = self.write_table(table, source, content)
-                    inputs.append(content.result())
-                    if state_on_disk(source.path) != states[table.name]:
-                        raise PrepError(f"{source.path} was changed while it was read: start again once it is whole.")
+                    try:
+                        rows = self.write_table(table, source, content)
+                        inputs.append(content.result())
+                    finally:  # whatever else the change led to
+                        if manifest.states_of([source.path]) != states[table.name]:
+                            raise PrepError(
+                                f"{source.path} was changed while it was read: start again once it is whole."
+                            )
                     if rows["kept"] == 0:
                         raise PrepError(
                             f"no purchase of the {rows['read']:,} in {source.path} is left at fraction"
@@ -282,11 +285,6 @@ def blame(error: duckdb.Error, path: Path) -> None:
         raise PrepError(f"{path} holds bytes after its gzip data: decompress it and compress it again.") from error
     if str(error).startswith(MACHINE):
         raise error
-
-
-def state_on_disk(path: Path) -> tuple[int, int, int]:
-    state = os.stat(path)
-    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def write_tables(shop: Shop, data_dir: Path, made_with: dict[str, Any], limit: str | None) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,19 +37,19 @@ class Dataset:
     shop: Shop
     files: list[Path]
     items: list[Path]  # the item table; empty where there is none
+    states: list[tuple[int, int, int]]  # of all files, when they were opened
 
     def content(self) -> list[Content]:
         return [content_of(file) for file in (*self.files, *self.items)]
 
-    def state(self) -> list[tuple[int, int, int]]:
-        """What changes when a file is replaced or written to: a run must read one and the same."""
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Refuse files that were replaced or written to since they were opened, whatever else that led to."""
         try:
-            states = [file.stat() for file in (*self.files, *self.items)]
-        except FileNotFoundError as error:
-            raise PrepError(
-                f"the data set {error.filename} was removed after the run had begun: make it again."
-            ) from None
-        return [(state.st_ino, state.st_size, state.st_mtime_ns) for state in states]
+            yield
+        finally:
+            if states_of([*self.files, *self.items]) != self.states:
+                raise PrepError(f"the data set {shown(self.name)} was replaced while it was read: run the flow again.")
 
     def path(self) -> Path:
         return Path(self.name)
@@ -61,12 +61,20 @@ def open_dataset(name: str, shop: Shop, folder: Path, only_look: bool = False) -
     A table is copied into `folder`, since it may change while it is read; only_look: only its first row.
     """
     if is_uri(name):
-        return Dataset(name, shop, *database.fetch(name, shop, folder, only_look))
-    path, make = Path(name), shop.stage_2_command
-    items = path.parent / manifest.ITEMS
-    return Dataset(
-        name, shop, files_of(path, make), files_of(items, make) if shop.item_columns and items.exists() else []
-    )
+        files, items = database.fetch(name, shop, folder, only_look)
+    else:
+        path, beside = Path(name), Path(name).parent / manifest.ITEMS
+        files = files_of(path, shop.stage_2_command)
+        items = files_of(beside, shop.stage_2_command) if shop.item_columns and beside.exists() else []
+    return Dataset(name, shop, files, items, states_of([*files, *items]))
+
+
+def states_of(dataset_files: Iterable[Path]) -> list[tuple[int, int, int]]:
+    """manifest.states_of, and PrepError where a file is gone."""
+    try:
+        return manifest.states_of(dataset_files)
+    except FileNotFoundError as error:
+        raise PrepError(f"the data set {error.filename} was removed after the run had begun: make it again.") from None
 
 
 def files_of(path: Path, make: str) -> list[Path]:

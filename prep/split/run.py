@@ -74,7 +74,9 @@ def check_start(run_id: str, parameters: dict[str, Any]) -> Start:
         if is_uri(dataset):
             look_at(open_dataset(dataset, shop, folder, only_look=True))
         else:
-            lineage, notices = check_dataset(open_dataset(dataset, shop, folder), days[0], folder)
+            opened = open_dataset(dataset, shop, folder)
+            with opened.unchanged():
+                lineage, notices = check_dataset(opened, days[0], folder)
             for notice in notices:
                 print(f"ATTENTION: {notice}")
     return Start(shop, dataset, days, lineage)
@@ -88,7 +90,6 @@ class Run:
         self.everything = row_sampling in (0, 100)
         self.splits = make_splits(*days, folder)
         self.dataset = open_dataset(dataset, shop, folder)
-        self.state = self.dataset.state()  # before the content is taken: what is read later must be that
 
     def open(self, checked: dict[str, Any]) -> None:
         """Take the data set that start has checked, or a table of a database, which is checked here."""
@@ -96,12 +97,14 @@ class Run:
             self.lineage, notices = check_dataset(self.dataset, self.splits[0].end, self.folder)
             for notice in notices:
                 print(f"ATTENTION: {notice}")
-        elif (content := self.dataset.content()) != checked["dataset"]:
-            raise PrepError(
-                f"the data set {self.dataset.name} is another one than step start has checked: check it again with"
-                " `python data_prep.py resume start`, or begin a new run."
-            )
         else:
+            with self.dataset.unchanged():
+                content = self.dataset.content()
+            if content != checked["dataset"]:
+                raise PrepError(
+                    f"the data set {self.dataset.name} is another one than step start has checked: check it again with"
+                    " `python data_prep.py resume start`, or begin a new run."
+                )
             self.lineage = checked | {"dataset": content}
         self.sample = self.folder / "sample.parquet"
         written = [self.sample, *(file for split in self.splits for file in split.files)]
@@ -113,42 +116,40 @@ class Run:
         `progress`, given the number of rows to come, returns what is told of rows that are written.
         """
         try:
-            query = columns_query(self.con, self.dataset.files, self.shop.columns)
-            self.available = available_rows(self.con, self.dataset, self.splits)
-            rows = self.available["rows"]
-            if not self.everything:
-                # The seeded Bernoulli sample is the same for any number of threads.
-                query += f" using sample {int(self.row_sampling)} percent (bernoulli, {int(self.seed)})"
-                print(
-                    f"ATTENTION: A SAMPLE: {self.row_sampling} percent of the rows are drawn (Bernoulli, seed"
-                    f" {self.seed}); --row_sampling 0 takes all"
-                )
-            print(f"Fetching rows with query: {query}")
-            if not self.everything:  # drawn once, since the splits read it several times
-                rows = write_parquet(self.sample, self.shop.schema, duck.batches(self.con, query))
-                query = f"select * from {duck.scan(self.sample)}"
-            print(f"Example row {example_row(self.con, self.shop, query)}")
-            written = write_splits(self.con, query, self.splits, self.shop, progress(rows))
+            with self.dataset.unchanged():
+                rows, written = self.write(progress)
         except duckdb.Error as error:
             raise unreadable(self.dataset, error) from error
-        self.check_unchanged()
         if written != rows:
             raise PrepError(f"{rows:,} rows were read and {written:,} written to the splits: rows would be lost.")
         return Members(self.con, self.shop, self.splits)
 
-    def check_unchanged(self) -> None:
-        """Refuse files that were replaced or written to since they were opened."""
-        if self.dataset.state() != self.state:
-            name = shown(self.dataset.name)
-            raise PrepError(f"the data set {name} was replaced while it was read: run the flow again.")
+    def write(self, progress: Callable[[int], Callable[[int], None]]) -> tuple[int, int]:
+        """Write the rows into the splits; returns how many were read and how many written."""
+        query = columns_query(self.con, self.dataset.files, self.shop.columns)
+        self.available = available_rows(self.con, self.dataset, self.splits)
+        rows = self.available["rows"]
+        if not self.everything:
+            # The seeded Bernoulli sample is the same for any number of threads.
+            query += f" using sample {int(self.row_sampling)} percent (bernoulli, {int(self.seed)})"
+            print(
+                f"ATTENTION: A SAMPLE: {self.row_sampling} percent of the rows are drawn (Bernoulli, seed"
+                f" {self.seed}); --row_sampling 0 takes all"
+            )
+        print(f"Fetching rows with query: {query}")
+        if not self.everything:  # drawn once, since the splits read it several times
+            rows = write_parquet(self.sample, self.shop.schema, duck.batches(self.con, query))
+            query = f"select * from {duck.scan(self.sample)}"
+        print(f"Example row {example_row(self.con, self.shop, query)}")
+        return rows, write_splits(self.con, query, self.splits, self.shop, progress(rows))
 
     def describe(self, members: Members) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
         """The artifacts summary, item_id_2_meta and leak_check; PrepError where the split leaks or train is empty."""
         summary = members.summary()
         for notice in check_splits(summary, self.available, self.splits, self.row_sampling):
             print(notice)
-        metadata = self.item_metadata(members)
-        self.check_unchanged()
+        with self.dataset.unchanged():
+            metadata = self.item_metadata(members)
         least = self.lineage.get("vars", {}).get("min_interactions", 1) if self.everything else 0
         leak_check = check_for_leaks(members, least, {column for meta in metadata.values() for column in meta})
         fail_if_leaking(leak_check)

@@ -20,7 +20,8 @@ from stages import PYTHON, artifacts, expected, flow, frame, parquet, run, run_o
 
 from prep.errors import PrepError
 from prep.split.artifacts import stored_table
-from prep.split.dataset import Dataset
+from prep.split.dataset import states_of
+from prep.split.run import Run
 from prep.split.splits import make_splits
 from prep.split.star import write_splits
 
@@ -388,7 +389,27 @@ def test_a_folder_that_spark_did_not_finish(foreign, tmp_path, below):
 
 def test_a_dataset_that_is_removed_while_the_run_goes_on(tmp_path):
     with pytest.raises(PrepError, match=f"the data set {tmp_path}/gone was removed after the run had begun"):
-        Dataset("gone", stages.SHOP, [tmp_path / "gone"], []).state()
+        states_of([tmp_path / "gone"])
+
+
+@pytest.mark.parametrize("other", ["without a column", "no parquet"])
+def test_a_dataset_that_is_replaced_while_it_is_split(foreign, tmp_path, other):
+    """The sentence is of the replacement, not of what reading half of each file led to."""
+    days = datetime(2020, 9, 8), datetime(2020, 9, 15)
+    task = Run(stages.SHOP, str(foreign), tmp_path, days, 0, 0)
+    task.open({"dataset": task.dataset.content()})
+
+    def replace(_):
+        new = tmp_path / "new.parquet"
+        if other == "no parquet":
+            new.write_bytes(bytes(100))
+        else:
+            pq.write_table(pq.read_table(foreign).drop(["customer_id"]), new)
+        new.replace(foreign)
+        return lambda rows: None
+
+    with pytest.raises(PrepError, match=f"{foreign} was replaced while it was read: run the flow again"):
+        task.split(replace)
 
 
 def test_a_dataset_without_rows(foreign):
