@@ -1,7 +1,4 @@
-"""results.md and cost.svg from the figures of bench.py; nothing in them is typed by hand.
-
-Except scale 10, until bench.py has run it whole: its stages were run one by one, so it has a note, and lacks figures.
-"""
+"""results.md and cost.svg from the figures of bench.py; nothing in them is typed by hand."""
 
 from statistics import median
 
@@ -10,7 +7,6 @@ FLOORS = (
     ("read_inputs", "write_result"),
     ("read_result", "write_result"),
 )
-SIZES = ("peak_bytes", "written_bytes", "kept_bytes")
 WAYS = ("pipeline", "first release", "row by row", "pandas", "Polars")
 
 
@@ -19,10 +15,7 @@ class Scale:
 
     def __init__(self, figures):
         self.purchases, self.csv_bytes = figures["purchases"], figures["csv_bytes"]
-        self.how = figures.get("note") or (
-            f"Runs of each: {len(figures['jobs']['pipeline 1'])};\n"
-            f"load average of the machine just before: {figures['load']:.1f}."
-        )
+        self.load, self.repeats = figures["load"], len(figures["jobs"]["pipeline 1"])
         self.jobs = {
             name: {what: median(run[what] for run in runs) for what in runs[0]}
             for name, runs in figures["jobs"].items()
@@ -174,12 +167,12 @@ def scale_rows(scale):
     wholes = {way: scale.whole(way) for way in WAYS}
     for name, job in sorted((wholes | scale.jobs).items(), key=lambda item: item[0].lower()):
         if job:
-            sizes = [f"{job[what] / 1e9:.3f}" if what in job else "" for what in SIZES]
+            sizes = [f"{job[what] / 1e9:.3f}" for what in ("peak_bytes", "written_bytes", "kept_bytes")]
             floor = f"{job['seconds'] / floors[name]:.1f}" if name in floors else ""
             yield (
                 name + (" (did not end)" if job["failed"] else ""),
                 f"{job['seconds']:.2f}",
-                f"{job['cpu_seconds']:.2f}" if "cpu_seconds" in job else "",
+                f"{job['cpu_seconds']:.2f}",
                 *sizes,
                 floor,
             )
@@ -204,8 +197,8 @@ Storing: Metaflow takes the data set as one artifact, and does nothing else.
 Pipeline, first release and row by row: 1 from CSV to parquet, 2 dbt, 3 the flow. First release: this
 project at c05fc9f, in the same run. Polars may hold 4 GB of data from scale 0.3 on. Beyond scale 1 the
 flow takes one percent, and beyond scale 3 dbt has MEMORY_LIMIT=4GB ([why](more-than-one-machine.md)).
-Without baskets: each purchase is of any customer on any day, so that ids hardly compress; measured on a
-faster day than the others. The CSV files were in the page cache, but for scale 10.
+Without baskets: each purchase is of any customer on any day, so that ids hardly compress. The CSV files
+were in the page cache, but for scale 10.
 
 ## Targets
 """
@@ -213,7 +206,8 @@ faster day than the others. The CSV files were in the page cache, but for scale 
     for name, scale in scales.items():
         yield f"""## Scale {name}
 
-{scale.purchases:,} purchases, {scale.csv_bytes / 1e9:.3f} GB of CSV. {scale.how}
+{scale.purchases:,} purchases, {scale.csv_bytes / 1e9:.3f} GB of CSV. Runs of each: {scale.repeats};
+load average of the machine just before: {scale.load:.1f}.
 """
         head = "what", "seconds", "CPU seconds", "peak GB", "written GB", "kept GB", "/ floor"
         yield table(head, scale_rows(scale))
