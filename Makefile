@@ -89,7 +89,7 @@ notebooks: .venv/requirements-notebooks .venv-trainers/requirements  ## run the 
 	METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD/demo" $(BIN)/jupyter execute --inplace notebooks/explore.ipynb
 	METAFLOW_DATASTORE_SYSROOT_LOCAL="$$PWD/journey" .venv-trainers/bin/jupyter execute --inplace notebooks/first_recommender.ipynb
 
-test: .venv/requirements-dev  ## every quick test, 5 minutes on two cores
+test: .venv/requirements-dev  ## every quick test, 6 minutes on two cores
 	$(BIN)/python -m pytest $(AT_ONCE)
 
 test-faults: .venv/requirements-dev  ## kills, full disks, hostile files: all under "What you can rely on", 16 minutes
