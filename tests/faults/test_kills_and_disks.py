@@ -350,6 +350,20 @@ def test_kill_at_each_rename(stage, names, prepared, folder, undisturbed, count)
             assert contents(folder, names) == new
 
 
+def test_a_run_that_is_killed_while_its_artifacts_are_listed(datastores):
+    """Metaflow calls it successful. To ask for a name that is not listed is an error; the others are whole."""
+    root = next(datastores)
+    (listed,) = root.glob(".metaflow/DataPrepFlow/*/end/*/_meta/0_artifact_valid.json")
+    listed.unlink()
+    metaflow.namespace(None)
+    metaflow.metadata(f"local@{root}")
+    data = metaflow.Flow("DataPrepFlow").latest_successful_run.data
+    with pytest.raises(AttributeError) as error:
+        _ = data.valid
+    assert f"{error.typename}: {error.value}" == "AttributeError: valid"
+    assert data.label_to_dataset["valid"].num_rows > 0
+
+
 def test_kill_stage_3(apart, datastores, undisturbed, rng, count):
     tables, seconds = undisturbed["stage 3"]
     reading = threading.Lock()  # the Client looks into one datastore at a time
