@@ -174,6 +174,10 @@ class CsvFile:
         """SQL: does the row meet every rule? Never null."""
         return f"coalesce({' and '.join(self.rules().values())}, false)"
 
+    def checked(self, rows_of: str) -> str:
+        """SQL: these rows, and an error where one breaks a rule."""
+        return f"{rows_of} where case when {self.valid()} then true else error('bad row') end"
+
     def columns(self) -> str:
         """SQL: the columns of the parquet file."""
         return ", ".join(

@@ -73,7 +73,7 @@ class Tables:
                     try:
                         rows = self.write_table(table, source, content)
                         inputs.append(content.result())
-                    finally:  # whatever else the change led to
+                    finally:  # told instead of any error that the change led to
                         if manifest.states_of([source.path]) != states[table.name]:
                             raise PrepError(
                                 f"{source.path} was changed while it was read: start again once it is whole."
@@ -135,8 +135,7 @@ class Tables:
 
         def write(path: Path | None, lines: int | None, parallel: bool) -> tuple[int, int]:
             rows_of = source.scan(path, parallel)
-            checked = f"{rows_of} where case when {source.valid()} then true else error('bad row') end"
-            rows, kept = self.stream(source.columns(), checked, drawn, target, content)
+            rows, kept = self.stream(source.columns(), source.checked(rows_of), drawn, target, content)
             source.check_every_line_is_a_row(self.con, rows_of, rows, lines)
             return rows, kept
 

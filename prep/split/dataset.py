@@ -44,7 +44,7 @@ class Dataset:
 
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Refuse files that were replaced or written to since they were opened, whatever else that led to."""
+        """Refuse files that were replaced or written to since they were opened; told instead of other errors."""
         try:
             yield
         finally:

@@ -499,7 +499,7 @@ def test_bad_input_in_a_process_of_its_own(made):
 
 @pytest.mark.parametrize("how", ["replaced", "appended to", "cut"])
 def test_a_file_that_changes_while_it_is_read(made, monkeypatch, how):
-    """The content hash would be of another file; and what reading half of each leads to is not the cause."""
+    """The change is told, not an error that it led to; without one, the content hash would be of another file."""
     path, write_table = made / "articles.csv", tables.Tables.write_table
 
     def write_and_change(self, *arguments):
